@@ -1,0 +1,248 @@
+//! What master, servers, clients and admins say to each other in JSON: registration, heartbeats, orders, the catalogue.
+//! Pulls and pushes are in [`crate::frame`] and [`crate::data`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{Boot, ClusterId, Epoch, Incarnation, ModelId, Position, Revision, ServerId, Term},
+    spec::{ModelDraft, ModelSpec},
+};
+
+/// A copy that a server has, as it tells the master when it registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CopyReport {
+    /// The model.
+    pub incarnation: Incarnation,
+    /// The partition.
+    pub partition: u32,
+    /// The epoch at which the server holds it.
+    pub epoch: Epoch,
+    /// Its last log position.
+    pub position: Position,
+}
+
+/// A server to the master, at its start and whenever the master says that it does not know it: `POST /v1/servers/register`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Register {
+    /// Its name.
+    pub server: ServerId,
+    /// Where clients and the master reach it.
+    pub url: String,
+    /// This start of its process.
+    pub boot: Boot,
+    /// The cluster it belongs to, if it has ever registered.
+    pub cluster: Option<ClusterId>,
+    /// Bytes of values that it may hold.
+    pub capacity_bytes: u64,
+    /// What it holds.
+    pub copies: Vec<CopyReport>,
+}
+
+/// The master's answer: what the server holds from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Registered {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// How often the server shall send a heartbeat, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// What to hold and what to drop, as after any change.
+    pub orders: Orders,
+}
+
+/// What a server has done since its start, told in every heartbeat and shown in the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerLoad {
+    /// Bytes of values that it holds.
+    pub value_bytes: u64,
+    /// Partitions that it holds.
+    pub partitions: u64,
+    /// Requests that were pulls.
+    pub pulls: u64,
+    /// Requests that were pushes.
+    pub pushes: u64,
+    /// Groups of pushes that were answered from the ledger, without applying them again.
+    pub repeated: u64,
+    /// Bytes received in bodies.
+    pub bytes_in: u64,
+    /// Bytes sent in bodies.
+    pub bytes_out: u64,
+    /// Entries in the ledgers of all partitions.
+    pub ledger_entries: u64,
+}
+
+/// A server to the master, again and again: `POST /v1/servers/heartbeat`. The answer is `{}`, or `not_registered`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Heartbeat {
+    /// Its name.
+    pub server: ServerId,
+    /// This start of its process.
+    pub boot: Boot,
+    /// The master's term under which it registered.
+    pub term: Term,
+    /// What it has done.
+    pub load: ServerLoad,
+}
+
+/// A server to the master when it ends in order: `POST /v1/servers/leave`. The answer is `{}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Leave {
+    /// Its name.
+    pub server: ServerId,
+    /// This start of its process.
+    pub boot: Boot,
+}
+
+/// The master to a server, repeated until it is answered: `POST /v1/orders`. The answer is `{}` once all is obeyed.
+/// Obeying twice is the same as once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Orders {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The master's term: a server refuses a lower one than it has heard.
+    pub term: Term,
+    /// The boot under which the server registered: another boot refuses.
+    pub boot: Boot,
+    /// What to hold.
+    pub hold: Vec<Hold>,
+    /// Models to drop: all partitions of this incarnation and of lower generations of the model.
+    pub drop: Vec<Drop>,
+}
+
+/// Partitions of one model that a server is to hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Hold {
+    /// What the model is.
+    pub spec: ModelSpec,
+    /// Which model.
+    pub incarnation: Incarnation,
+    /// Whether the model is being made: only then may the server start a partition with initial values. A partition that
+    /// it is told to hold later and does not have is `lost`.
+    pub creating: bool,
+    /// The partitions.
+    pub partitions: Vec<HeldPartition>,
+}
+
+/// One partition that a server is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeldPartition {
+    /// The partition.
+    pub partition: u32,
+    /// At this epoch.
+    pub epoch: Epoch,
+    /// Its values are lost: answer `lost` to whoever asks for them.
+    #[serde(default)]
+    pub lost: bool,
+}
+
+/// A model that a server is to drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Drop {
+    /// The model, up to this generation.
+    pub incarnation: Incarnation,
+    /// Why, for the answer to late requests.
+    pub reason: crate::error::GoneReason,
+}
+
+/// A client to the master: `POST /v1/models`. The answer is the model's map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CreateModel {
+    /// Chosen at random by the client, the same in every copy of this request: so a repeated request finds its own model
+    /// and is answered with its map, not with `already_exists`.
+    pub id: ModelId,
+    /// What to make.
+    pub model: ModelDraft,
+    /// Whether a model of that name and the same spec is fine too (`open_or_create`); else `already_exists`.
+    #[serde(default)]
+    pub or_open: bool,
+}
+
+/// How a model fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ModelState {
+    /// Being made: its servers have not all confirmed yet.
+    Creating,
+    /// Serving.
+    Live,
+    /// At least one partition is lost.
+    Lost,
+}
+
+/// One model in a list: `GET /v1/models`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelSummary {
+    /// What it is.
+    pub spec: ModelSpec,
+    /// Which model.
+    pub incarnation: Incarnation,
+    /// How it fares.
+    pub state: ModelState,
+    /// Revision of its map.
+    pub revision: Revision,
+    /// Partitions whose values are lost.
+    pub lost_partitions: u32,
+    /// Bytes of its values.
+    pub bytes: u64,
+}
+
+/// How a server fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum ServerState {
+    /// Its heartbeats arrive.
+    Alive,
+    /// Its heartbeats have stopped; it keeps its partitions.
+    Silent,
+    /// It ended in order.
+    Left,
+}
+
+/// One server in the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerSummary {
+    /// Its name.
+    pub id: ServerId,
+    /// Where it answers.
+    pub url: String,
+    /// How it fares.
+    pub state: ServerState,
+    /// Milliseconds since its last word.
+    pub silent_ms: u64,
+    /// Bytes of values that it may hold.
+    pub capacity_bytes: u64,
+    /// Bytes of values that are placed on it.
+    pub placed_bytes: u64,
+    /// What it has done.
+    pub load: ServerLoad,
+}
+
+/// The whole cluster at a glance: `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The master's term.
+    pub term: Term,
+    /// Version of the master's program.
+    pub version: String,
+    /// Servers, by name.
+    pub servers: Vec<ServerSummary>,
+    /// Models, by name.
+    pub models: Vec<ModelSummary>,
+}

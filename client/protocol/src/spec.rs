@@ -1,0 +1,536 @@
+//! What a model is: its shape, element type, partitioning, initial value and update rule.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    element::{ElementType, Scalar},
+    error::{Difference, ErrorBody, ErrorCode},
+    rule::Rule,
+};
+
+/// The longest name of a model, in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// The most partitions a model may have.
+pub const MAX_PARTITIONS: u32 = 65_536;
+
+/// Vector or matrix, and how large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// A vector with keys `0..keys`.
+    Vector {
+        /// How many keys.
+        keys: u64,
+    },
+    /// A matrix of rows `0..rows` and columns `0..cols`; a partition holds whole rows, row-major.
+    Matrix {
+        /// How many rows.
+        rows: u64,
+        /// How many columns.
+        cols: u32,
+    },
+}
+
+impl Shape {
+    /// Keys by which the model is partitioned: a vector's keys, a matrix's rows.
+    pub const fn keys(self) -> u64 {
+        match self {
+            Self::Vector { keys } => keys,
+            Self::Matrix { rows, .. } => rows,
+        }
+    }
+
+    /// Values per key: 1 for a vector, the columns of a matrix.
+    pub const fn cols(self) -> u32 {
+        match self {
+            Self::Vector { .. } => 1,
+            Self::Matrix { cols, .. } => cols,
+        }
+    }
+
+    /// Whether it is a matrix.
+    pub const fn is_matrix(self) -> bool {
+        matches!(self, Self::Matrix { .. })
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vector { keys } => write!(f, "vector of {keys}"),
+            Self::Matrix { rows, cols } => write!(f, "matrix of {rows} x {cols}"),
+        }
+    }
+}
+
+/// How keys are spread over partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Partitioning {
+    /// Runs of neighbouring keys, of equal length (the last ones a key longer where it does not divide).
+    #[default]
+    Range,
+    /// Key `k` in partition `k mod P`: spreads neighbours, such as frequent words with small ids.
+    Cyclic,
+    /// Runs of neighbouring keys of your own choice.
+    Boundaries {
+        /// First key of each partition: starts with 0, never falls.
+        starts: Vec<u64>,
+    },
+    /// A partitioner of your own, registered in every client under this name.
+    Named {
+        /// The name.
+        name: String,
+        /// How many keys each partition holds; their sum is the model's keys.
+        sizes: Vec<u64>,
+    },
+}
+
+impl Partitioning {
+    /// Its name, for people.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Range => "range",
+            Self::Cyclic => "cyclic",
+            Self::Boundaries { .. } => "boundaries",
+            Self::Named { name, .. } => name,
+        }
+    }
+}
+
+/// How many partitions a model shall have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Partitions {
+    /// By size: one per MiB up to 64, then one per 4 MiB but at least 64, at most 65 536 and one per key.
+    #[default]
+    Auto,
+    /// This many (at most one per key).
+    Exactly(u32),
+    /// This many per server that is registered at creation (at most one per key).
+    PerServer(u32),
+}
+
+impl Partitions {
+    /// The count for a model of `keys` keys and `bytes` bytes on `servers` servers; at least 1.
+    pub fn resolve(self, keys: u64, bytes: u64, servers: u32) -> u32 {
+        const MIB: u64 = 1 << 20;
+        let wanted = match self {
+            Self::Auto => {
+                let by_mib = bytes.div_ceil(MIB);
+                if by_mib <= 64 {
+                    by_mib
+                } else {
+                    bytes.div_ceil(4 * MIB).max(64)
+                }
+            }
+            Self::Exactly(count) => count.into(),
+            Self::PerServer(count) => u64::from(count) * u64::from(servers),
+        };
+        wanted.min(MAX_PARTITIONS.into()).min(keys).max(1) as u32
+    }
+}
+
+impl fmt::Display for Partitions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Exactly(count) => write!(f, "{count}"),
+            Self::PerServer(count) => write!(f, "{count} per server"),
+        }
+    }
+}
+
+/// What a model shall be: the request to make one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ModelDraft {
+    /// 1 to 128 of the characters `a-z A-Z 0-9 . _ -`, not starting with `.` or `-`.
+    pub name: String,
+    /// Vector or matrix, and how large.
+    pub shape: Shape,
+    /// Type of its values.
+    pub element: ElementType,
+    /// How keys are spread; `range` when left out.
+    #[serde(default)]
+    pub partitioning: Partitioning,
+    /// How many partitions; by size when left out.
+    #[serde(default)]
+    pub partitions: Partitions,
+    /// Every value at the start; 0 when left out.
+    #[serde(default)]
+    pub initial: Scalar,
+    /// How pushes are merged; `add` when left out.
+    #[serde(default)]
+    pub rule: Rule,
+}
+
+/// What a model is, fixed for its life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelSpec {
+    /// What was asked for.
+    #[serde(flatten)]
+    pub draft: ModelDraft,
+    /// How many partitions it has.
+    pub partition_count: u32,
+}
+
+impl std::ops::Deref for ModelSpec {
+    type Target = ModelDraft;
+
+    fn deref(&self) -> &ModelDraft {
+        &self.draft
+    }
+}
+
+fn invalid(message: impl Into<String>) -> ErrorBody {
+    ErrorBody::new(ErrorCode::InvalidSpec, message)
+}
+
+/// Whether `name` may be the name of a model.
+pub fn check_name(name: &str) -> Result<(), ErrorBody> {
+    let ok = !name.is_empty()
+        && name.len() <= MAX_NAME_BYTES
+        && !name.starts_with(['.', '-'])
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if ok {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "'{}' cannot name a model: use 1 to {MAX_NAME_BYTES} of the characters a-z A-Z 0-9 . _ -, not starting with . or -",
+        name.chars().take(160).collect::<String>()
+    )))
+}
+
+impl ModelDraft {
+    /// A draft with the defaults: range partitioning, partitions by size, initial value 0, rule add.
+    pub fn new(name: impl Into<String>, shape: Shape, element: ElementType) -> Self {
+        Self {
+            name: name.into(),
+            shape,
+            element,
+            partitioning: Partitioning::default(),
+            partitions: Partitions::default(),
+            initial: Scalar::default(),
+            rule: Rule::default(),
+        }
+    }
+
+    /// Bytes of all its values; none when that is more than 2^63 − 1.
+    pub fn bytes(&self) -> Option<u64> {
+        let bytes = u128::from(self.shape.keys())
+            * u128::from(self.shape.cols())
+            * self.element.size() as u128;
+        u64::try_from(bytes)
+            .ok()
+            .filter(|&b| i64::try_from(b).is_ok())
+    }
+
+    /// Checks everything that can be checked without a cluster.
+    pub fn validate(&self) -> Result<(), ErrorBody> {
+        check_name(&self.name)?;
+        if self.shape.cols() == 0 {
+            return Err(invalid(format!(
+                "model '{}': a matrix needs at least one column",
+                self.name
+            )));
+        }
+        if self.bytes().is_none() {
+            return Err(invalid(format!(
+                "model '{}': a {} of {} is larger than any machine can address; give smaller sizes",
+                self.name, self.shape, self.element
+            )));
+        }
+        if !self.initial.fits(self.element) {
+            return Err(invalid(format!(
+                "model '{}': the initial value {} is no {}; give one that fits the element type",
+                self.name, self.initial, self.element
+            )));
+        }
+        match self.partitions {
+            Partitions::Exactly(0) | Partitions::PerServer(0) => {
+                return Err(invalid(format!(
+                    "model '{}': give at least 1 partition",
+                    self.name
+                )));
+            }
+            Partitions::Exactly(count) if count > MAX_PARTITIONS => {
+                return Err(invalid(format!(
+                    "model '{}': {count} partitions are more than {MAX_PARTITIONS}; give fewer",
+                    self.name
+                )));
+            }
+            _ => {}
+        }
+        self.validate_partitioning()
+    }
+
+    fn validate_partitioning(&self) -> Result<(), ErrorBody> {
+        let keys = self.shape.keys();
+        let given = match &self.partitioning {
+            Partitioning::Range | Partitioning::Cyclic => return Ok(()),
+            Partitioning::Boundaries { starts } => {
+                let rising = starts.windows(2).all(|pair| pair[0] <= pair[1]);
+                if starts.first() != Some(&0)
+                    || !rising
+                    || starts.last().is_some_and(|&last| last > keys)
+                {
+                    return Err(invalid(format!(
+                        "model '{}': boundaries are the first key of each partition: start with 0, never fall, end at most at {keys}",
+                        self.name
+                    )));
+                }
+                starts.len()
+            }
+            Partitioning::Named { name, sizes } => {
+                check_name(name)?;
+                let sum: u128 = sizes.iter().map(|&s| u128::from(s)).sum();
+                if sizes.is_empty() || sum != u128::from(keys) {
+                    return Err(invalid(format!(
+                        "model '{}': the sizes of partitioner '{name}' add up to {sum}, the model has {keys} keys; make them equal",
+                        self.name
+                    )));
+                }
+                sizes.len()
+            }
+        };
+        if given > MAX_PARTITIONS as usize {
+            return Err(invalid(format!(
+                "model '{}': {given} partitions are more than {MAX_PARTITIONS}; give fewer",
+                self.name
+            )));
+        }
+        match self.partitions {
+            Partitions::Auto => Ok(()),
+            Partitions::Exactly(count) if count as usize == given => Ok(()),
+            other => Err(invalid(format!(
+                "model '{}': {other} partitions were asked for, its partitioning has {given}; leave the count out",
+                self.name
+            ))),
+        }
+    }
+
+    /// The spec of a model made from this draft now, on `servers` servers.
+    pub fn resolve(self, servers: u32) -> Result<ModelSpec, ErrorBody> {
+        self.validate()?;
+        let partition_count = match &self.partitioning {
+            Partitioning::Boundaries { starts } => starts.len() as u32,
+            Partitioning::Named { sizes, .. } => sizes.len() as u32,
+            Partitioning::Range | Partitioning::Cyclic => self.partitions.resolve(
+                self.shape.keys(),
+                self.bytes().unwrap_or(u64::MAX),
+                servers,
+            ),
+        };
+        Ok(ModelSpec {
+            draft: self,
+            partition_count,
+        })
+    }
+
+    /// Where the model `has` differs from this draft; what the draft leaves to the cluster never differs.
+    pub fn differences(&self, has: &ModelSpec) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        let mut compare = |field: &str, same: bool, asked: String, has: String| {
+            if !same {
+                differences.push(Difference {
+                    field: field.into(),
+                    asked,
+                    has,
+                });
+            }
+        };
+        compare(
+            "shape",
+            self.shape == has.shape,
+            self.shape.to_string(),
+            has.shape.to_string(),
+        );
+        compare(
+            "element",
+            self.element == has.element,
+            self.element.to_string(),
+            has.element.to_string(),
+        );
+        compare(
+            "rule",
+            self.rule == has.rule,
+            self.rule.to_string(),
+            has.rule.to_string(),
+        );
+        compare(
+            "initial",
+            self.initial == has.initial,
+            self.initial.to_string(),
+            has.initial.to_string(),
+        );
+        let (asked, present) = (&self.partitioning, &has.partitioning);
+        compare(
+            "partitioning",
+            asked == present,
+            format!("{asked:?}").to_lowercase(),
+            format!("{present:?}").to_lowercase(),
+        );
+        let same = match self.partitions {
+            Partitions::Auto => true,
+            Partitions::Exactly(count) => {
+                u64::from(has.partition_count) == u64::from(count).min(has.shape.keys()).max(1)
+            }
+            Partitions::PerServer(_) => self.partitions == has.partitions,
+        };
+        compare(
+            "partitions",
+            same,
+            self.partitions.to_string(),
+            format!("{} ({})", has.partition_count, has.partitions),
+        );
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(keys: u64) -> ModelDraft {
+        ModelDraft::new("w", Shape::Vector { keys }, ElementType::F32)
+    }
+
+    #[test]
+    fn partitions_follow_the_size_unless_told() {
+        const MIB: u64 = 1 << 20;
+        for (partitions, keys, bytes, servers, expected) in [
+            (Partitions::Auto, 1000, 4000, 3, 1),
+            (Partitions::Auto, 1 << 40, 64 * MIB, 3, 64),
+            (Partitions::Auto, 1 << 40, 65 * MIB, 3, 64),
+            (Partitions::Auto, 1 << 40, 400 * MIB, 3, 100),
+            (Partitions::Auto, 1 << 50, 1 << 50, 3, MAX_PARTITIONS),
+            (Partitions::Auto, 2, 400 * MIB, 3, 2),
+            (Partitions::PerServer(3), 49, 196, 2, 6),
+            (Partitions::PerServer(1), 2, 8, 3, 2),
+            (Partitions::Exactly(7), 100, 400, 3, 7),
+            (Partitions::Exactly(7), 0, 0, 3, 1),
+        ] {
+            assert_eq!(
+                partitions.resolve(keys, bytes, servers),
+                expected,
+                "{partitions:?} {keys} {bytes}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_invalid_draft_is_refused_with_what_to_do() {
+        let mut bad = Vec::new();
+        bad.push((
+            ModelDraft {
+                name: "a/b".into(),
+                ..vector(1)
+            },
+            "cannot name",
+        ));
+        bad.push((
+            ModelDraft {
+                name: "x".repeat(129),
+                ..vector(1)
+            },
+            "cannot name",
+        ));
+        bad.push((vector(u64::MAX), "smaller"));
+        bad.push((
+            ModelDraft {
+                shape: Shape::Matrix { rows: 1, cols: 0 },
+                ..vector(1)
+            },
+            "at least one column",
+        ));
+        bad.push((
+            ModelDraft {
+                initial: Scalar::Float(0.5),
+                element: ElementType::I32,
+                ..vector(1)
+            },
+            "fits",
+        ));
+        bad.push((
+            ModelDraft {
+                partitions: Partitions::Exactly(0),
+                ..vector(1)
+            },
+            "at least 1",
+        ));
+        bad.push((
+            ModelDraft {
+                partitioning: Partitioning::Boundaries {
+                    starts: vec![0, 5, 3],
+                },
+                ..vector(9)
+            },
+            "never fall",
+        ));
+        let named = Partitioning::Named {
+            name: "mine".into(),
+            sizes: vec![3, 3],
+        };
+        bad.push((
+            ModelDraft {
+                partitioning: named.clone(),
+                ..vector(9)
+            },
+            "add up to 6",
+        ));
+        bad.push((
+            ModelDraft {
+                partitioning: named,
+                partitions: Partitions::Exactly(3),
+                ..vector(6)
+            },
+            "leave the count out",
+        ));
+        for (draft, hint) in bad {
+            let error = draft.resolve(2).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidSpec);
+            assert!(error.message.contains(hint), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn differences_name_the_field_and_both_sides() {
+        let spec = vector(10).resolve(2).unwrap();
+        assert!(vector(10).differences(&spec).is_empty());
+        let other = ModelDraft {
+            rule: Rule::Max,
+            partitions: Partitions::Exactly(4),
+            ..vector(11)
+        };
+        let fields: Vec<_> = other
+            .differences(&spec)
+            .into_iter()
+            .map(|d| d.field)
+            .collect();
+        assert_eq!(fields, ["shape", "rule", "partitions"]);
+    }
+
+    #[test]
+    fn a_spec_survives_json_and_a_misspelt_field_is_refused() {
+        let spec = vector(10).resolve(2).unwrap();
+        let json = serde_json::to_string(&spec).unwrap();
+        assert_eq!(serde_json::from_str::<ModelSpec>(&json).unwrap(), spec);
+        let draft = r#"{"name":"w","shape":{"vector":{"keys":3}},"element":"f32","rul":"max"}"#;
+        assert!(
+            serde_json::from_str::<ModelDraft>(draft)
+                .unwrap_err()
+                .to_string()
+                .contains("rul")
+        );
+    }
+}
