@@ -1,1 +1,62 @@
-//! client/world
+//! What a Glint process takes from outside: network, clock, randomness, tasks and storage, gathered in a [`World`].
+//!
+//! Client, master and servers touch the machine only through this crate, so that the same code runs on real sockets and
+//! files, and in a deterministic simulation where one seed decides everything. Timers are tokio's, which a simulation
+//! drives itself.
+//!
+//! - [`network`]: connecting and listening
+//! - [`clock`]: the time of day
+//! - [`random`]: random numbers
+//! - [`tasks`]: spawning, and the signal to end
+//! - [`storage`]: small files that are replaced as a whole
+//! - [`http`]: HTTP/1.1 requests over a [`network::Network`]
+
+pub mod clock;
+pub mod http;
+pub mod network;
+pub mod random;
+pub mod storage;
+pub mod tasks;
+
+use std::sync::Arc;
+
+pub use clock::{Clock, SystemClock};
+pub use network::{BoxStream, Listener, Network, Tcp};
+pub use random::Random;
+pub use storage::{DirectoryStorage, MemoryStorage, Storage};
+pub use tasks::{Spawn, TokioTasks};
+pub use tokio_util::sync::CancellationToken as Shutdown;
+
+/// A future on the heap, as trait objects need it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The outside of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct World {
+    /// Connects and listens.
+    pub network: Arc<dyn Network>,
+    /// Tells the time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Gives random numbers.
+    pub random: Random,
+    /// Runs tasks.
+    pub tasks: Arc<dyn Spawn>,
+}
+
+impl World {
+    /// The real one: TCP, the system's clock, a seed from the operating system, tokio's tasks.
+    pub fn real() -> Self {
+        Self {
+            network: Arc::new(Tcp),
+            clock: Arc::new(SystemClock),
+            random: Random::from_system(),
+            tasks: Arc::new(TokioTasks),
+        }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
