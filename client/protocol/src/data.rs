@@ -324,13 +324,13 @@ impl JsonSection {
         match self {
             Self::Range { start, .. } => write::range(out, rule, size, *start, named as usize),
             Self::Indices { indices, .. } => {
-                write::indices(out, rule, size, indices, is_wide(indices))
+                write::indices(out, rule, size, indices, is_wide(indices));
             }
             Self::Rows { rows, cols, .. } => {
-                write::rows(out, rule, size, rows, *cols, is_wide(rows))
+                write::rows(out, rule, size, rows, *cols, is_wide(rows));
             }
             Self::Pairs { rows, columns, .. } => {
-                write::pairs(out, rule, size, rows, columns, is_wide(rows))
+                write::pairs(out, rule, size, rows, columns, is_wide(rows));
             }
         }
         for value in values {

@@ -259,14 +259,30 @@ element!(
 /// One value of any element type, as in JSON: a number, or one of the strings `"NaN"`, `"Infinity"`, `"-Infinity"`,
 /// which JSON has no numbers for.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "openapi", schema(value_type = f64))]
 pub enum Scalar {
     /// An integer.
     Integer(i64),
     /// A float.
     Float(f64),
 }
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Scalar {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Type};
+        OneOfBuilder::new()
+            .item(ObjectBuilder::new().schema_type(Type::Number))
+            .item(
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .enum_values(Some(["NaN", "Infinity", "-Infinity"])),
+            )
+            .into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Scalar {}
 
 impl PartialEq for Scalar {
     fn eq(&self, other: &Self) -> bool {

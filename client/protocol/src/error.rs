@@ -182,15 +182,10 @@ impl fmt::Display for Difference {
     }
 }
 
-/// An error as sent: the body of a whole request's answer, or the payload of one group's result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+/// What a program needs of an error beside its code; which fields are there depends on the code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[error("{code}: {message}")]
-pub struct ErrorBody {
-    /// What went wrong.
-    pub code: ErrorCode,
-    /// What went wrong with which thing, and what to do, for a person.
-    pub message: String,
+pub struct ErrorDetail {
     /// With `stale_map`: who holds the partition, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<Hint>,
@@ -211,19 +206,35 @@ pub struct ErrorBody {
     pub differences: Vec<Difference>,
 }
 
+/// An error as sent: the body of a whole request's answer, or the payload of one group's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[error("{code}: {message}")]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// What went wrong with which thing, and what to do, for a person.
+    pub message: String,
+    /// What a program needs beside the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<ErrorDetail>>,
+}
+
 impl ErrorBody {
     /// An error with nothing but its message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
-            hint: None,
-            epoch: None,
-            reason: None,
-            horizon: None,
-            now: None,
-            differences: Vec::new(),
+            detail: None,
         }
+    }
+
+    /// The same error with details filled in.
+    #[must_use]
+    pub fn with(mut self, fill: impl FnOnce(&mut ErrorDetail)) -> Self {
+        fill(self.detail.get_or_insert_default());
+        self
     }
 
     /// As JSON bytes.
@@ -268,8 +279,8 @@ mod tests {
 
     #[test]
     fn an_error_survives_json_and_an_unreadable_one_is_quoted() {
-        let mut body = ErrorBody::new(ErrorCode::StaleMap, "moved");
-        body.epoch = Some(Epoch(7));
+        let body = ErrorBody::new(ErrorCode::StaleMap, "moved")
+            .with(|detail| detail.epoch = Some(Epoch(7)));
         assert_eq!(ErrorBody::from_json(&body.to_json()), body);
         let other = ErrorBody::from_json(b"<html>");
         assert_eq!(other.code, ErrorCode::Internal);

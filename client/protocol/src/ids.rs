@@ -161,6 +161,10 @@ impl fmt::Display for LaneId {
 mod hex {
     use super::{Deserialize, Deserializer, Serializer, de, parse_hex};
 
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for a reference"
+    )]
     pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("{value:016x}"))
     }

@@ -430,72 +430,73 @@ mod tests {
 
     #[test]
     fn an_invalid_draft_is_refused_with_what_to_do() {
-        let mut bad = Vec::new();
-        bad.push((
-            ModelDraft {
-                name: "a/b".into(),
-                ..vector(1)
-            },
-            "cannot name",
-        ));
-        bad.push((
-            ModelDraft {
-                name: "x".repeat(129),
-                ..vector(1)
-            },
-            "cannot name",
-        ));
-        bad.push((vector(u64::MAX), "smaller"));
-        bad.push((
-            ModelDraft {
-                shape: Shape::Matrix { rows: 1, cols: 0 },
-                ..vector(1)
-            },
-            "at least one column",
-        ));
-        bad.push((
-            ModelDraft {
-                initial: Scalar::Float(0.5),
-                element: ElementType::I32,
-                ..vector(1)
-            },
-            "fits",
-        ));
-        bad.push((
-            ModelDraft {
-                partitions: Partitions::Exactly(0),
-                ..vector(1)
-            },
-            "at least 1",
-        ));
-        bad.push((
-            ModelDraft {
-                partitioning: Partitioning::Boundaries {
-                    starts: vec![0, 5, 3],
-                },
-                ..vector(9)
-            },
-            "never fall",
-        ));
         let named = Partitioning::Named {
             name: "mine".into(),
             sizes: vec![3, 3],
         };
-        bad.push((
-            ModelDraft {
-                partitioning: named.clone(),
-                ..vector(9)
-            },
-            "add up to 6",
-        ));
-        bad.push((
-            ModelDraft {
-                partitioning: named,
-                partitions: Partitions::Exactly(3),
-                ..vector(6)
-            },
-            "leave the count out",
-        ));
+        let bad = vec![
+            (
+                ModelDraft {
+                    name: "a/b".into(),
+                    ..vector(1)
+                },
+                "cannot name",
+            ),
+            (
+                ModelDraft {
+                    name: "x".repeat(129),
+                    ..vector(1)
+                },
+                "cannot name",
+            ),
+            (vector(u64::MAX), "smaller"),
+            (
+                ModelDraft {
+                    shape: Shape::Matrix { rows: 1, cols: 0 },
+                    ..vector(1)
+                },
+                "at least one column",
+            ),
+            (
+                ModelDraft {
+                    initial: Scalar::Float(0.5),
+                    element: ElementType::I32,
+                    ..vector(1)
+                },
+                "fits",
+            ),
+            (
+                ModelDraft {
+                    partitions: Partitions::Exactly(0),
+                    ..vector(1)
+                },
+                "at least 1",
+            ),
+            (
+                ModelDraft {
+                    partitioning: Partitioning::Boundaries {
+                        starts: vec![0, 5, 3],
+                    },
+                    ..vector(9)
+                },
+                "never fall",
+            ),
+            (
+                ModelDraft {
+                    partitioning: named.clone(),
+                    ..vector(9)
+                },
+                "add up to 6",
+            ),
+            (
+                ModelDraft {
+                    partitioning: named,
+                    partitions: Partitions::Exactly(3),
+                    ..vector(6)
+                },
+                "leave the count out",
+            ),
+        ];
         for (draft, hint) in bad {
             let error = draft.resolve(2).unwrap_err();
             assert_eq!(error.code, ErrorCode::InvalidSpec);
