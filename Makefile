@@ -1,0 +1,43 @@
+# Every command of the project. `make help` lists them.
+SHELL := /bin/bash
+CARGO ?= cargo
+SECONDS_EACH ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart quickstart-reference lda-large logistic test lint bench build clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: ## Train LDA on real text through a cluster in one process (first time about 5 minutes, then under one)
+	@scripts/quickstart.sh
+
+quickstart-reference: ## Repeat the reference that quickstart compares with: the Python package lda
+	@scripts/quickstart-reference.sh
+
+lda-large: ## Train LDA with 100 topics on a dictionary of 5 million words; compare tokens/s with the Python package lda
+	@scripts/lda-large.sh
+
+logistic: ## Train sparse logistic regression on real e-mails; prints the accuracy on held-out ones
+	@scripts/logistic.sh
+
+build: ## Build everything in release
+	@scripts/require.sh cargo
+	$(CARGO) build --release --workspace --bins --examples
+
+lint: ## Format, clippy and documentation, warnings are errors
+	@scripts/require.sh cargo
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+test: lint ## Run every check and every test
+	@scripts/require.sh cargo python3
+	$(CARGO) build -p glint-server --bin glint
+	$(CARGO) test --workspace
+
+bench: ## Measure speed against the machine's own limits; writes target/bench/report.json
+	@scripts/bench.sh
+
+clean: ## Remove everything that was built or downloaded
+	$(CARGO) clean
