@@ -1,7 +1,6 @@
 # Every command of the project. `make help` lists them.
 SHELL := /bin/bash
 CARGO ?= cargo
-SECONDS_EACH ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart quickstart-reference lda-large logistic test lint bench build clean
