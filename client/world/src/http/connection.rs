@@ -284,3 +284,150 @@ impl std::fmt::Debug for Response {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use hyper::{server::conn::http1, service::service_fn};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers `/large` with a MiB, everything else with the bytes it was sent; counts the connections it took.
+    async fn echo(keep_alive: bool) -> (Url, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap())
+            .parse()
+            .unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                counter.fetch_add(1, Ordering::SeqCst);
+                let service = service_fn(|request: http::Request<Incoming>| async move {
+                    let large = request.uri().path() == "/large";
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let answer = if large { vec![7; 1 << 20].into() } else { body };
+                    Ok::<_, Infallible>(http::Response::new(Frames::from(answer)))
+                });
+                tokio::spawn(
+                    http1::Builder::new()
+                        .keep_alive(keep_alive)
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        (url, accepted)
+    }
+
+    fn post(path: &str, body: &'static [u8]) -> http::Request<Frames> {
+        http::Request::post(path)
+            .body(Frames::from(Bytes::from_static(body)))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_one_request_after_another() {
+        let (url, accepted) = echo(true).await;
+        let connections = Connections::new(World::real(), url, 2);
+        for _ in 0..50 {
+            let answer = connections
+                .send(post("/", b"abc"))
+                .await
+                .unwrap()
+                .collect(100)
+                .await
+                .unwrap();
+            assert_eq!(answer, "abc");
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_made_than_allowed() {
+        let (url, accepted) = echo(true).await;
+        let connections = Connections::new(World::real(), url, 2);
+        let one = async || {
+            connections
+                .send(post("/large", b""))
+                .await
+                .unwrap()
+                .collect(1 << 21)
+                .await
+                .unwrap()
+                .len()
+        };
+        let lengths = futures_util::future::join_all((0..20).map(|_| one())).await;
+        assert!(lengths.iter().all(|&length| length == 1 << 20));
+        assert!(accepted.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_to_its_end_does_not_spoil_the_next() {
+        let (url, _) = echo(true).await;
+        let connections = Connections::new(World::real(), url, 1);
+        for _ in 0..5 {
+            let mut response = connections.send(post("/large", b"")).await.unwrap();
+            assert!(!response.next().await.unwrap().unwrap().is_empty());
+            drop(response);
+            let cut = tokio::time::timeout(
+                std::time::Duration::from_micros(50),
+                connections.send(post("/large", b"")),
+            )
+            .await;
+            drop(cut);
+            let answer = connections
+                .send(post("/", b"abc"))
+                .await
+                .unwrap()
+                .collect(100)
+                .await
+                .unwrap();
+            assert_eq!(answer, "abc");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_other_side_closes_is_replaced() {
+        let (url, accepted) = echo(false).await;
+        let connections = Connections::new(World::real(), url, 1);
+        for _ in 0..5 {
+            let answer = connections
+                .send(post("/", b"abc"))
+                .await
+                .unwrap()
+                .collect(100)
+                .await
+                .unwrap();
+            assert_eq!(answer, "abc");
+        }
+        assert_eq!(accepted.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_and_too_long_an_answer_are_told_apart() {
+        let (url, _) = echo(true).await;
+        let connections = Connections::new(World::real(), url, 1);
+        let error = connections
+            .send(post("/large", b""))
+            .await
+            .unwrap()
+            .collect(1000)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, HttpError::TooLong { limit: 1000, .. }));
+        let free = TcpListener::bind("127.0.0.1:0")
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let nobody = Connections::new(World::real(), format!("http://{free}").parse().unwrap(), 1);
+        let error = nobody.send(post("/", b"")).await.unwrap_err();
+        assert!(error.is_unsent(), "{error}");
+    }
+}
