@@ -1,0 +1,197 @@
+//! docs/protocol.md says what the code does: its tables, numbers and bytes are compared with the protocol crate.
+
+use glint_protocol::{
+    Element, ElementType, Epoch, ErrorCode, Incarnation, LaneId, Layout, ModelId, Number, Position,
+    Rule,
+    error::Retry,
+    frame::{
+        Group, GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader,
+        SectionHeader, Status, digest, write,
+    },
+};
+
+const PAGE: &str = include_str!("../../docs/protocol.md");
+
+/// The cells of the rows of the table that starts with `head`.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let at = PAGE
+        .find(head)
+        .unwrap_or_else(|| panic!("no table '{head}'"));
+    PAGE[at..]
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// The bytes of the `index`th dump on the page.
+fn dump(index: usize) -> Vec<u8> {
+    let block = PAGE.split("```hex\n").nth(index + 1).unwrap();
+    let block = block.split("```").next().unwrap();
+    block
+        .lines()
+        .flat_map(|line| line.split_whitespace().skip(1))
+        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_table_of_errors_lists_every_code_with_its_number_status_and_retry() {
+    let rows = table("| number | code | HTTP | retry |");
+    assert_eq!(rows.len(), ErrorCode::ALL.len());
+    for (row, &code) in rows.iter().zip(ErrorCode::ALL) {
+        let retry = match code.retry() {
+            Retry::Never => "never",
+            Retry::Later => "later",
+            Retry::FreshMap => "fresh map",
+            Retry::NewLane => "new lane",
+        };
+        let expected = [
+            (code as u16).to_string(),
+            format!("`{code}`"),
+            code.http_status().to_string(),
+            retry.to_owned(),
+        ];
+        assert_eq!(row[..4], expected);
+        assert!(row[4].len() > 10, "{code} says too little");
+    }
+}
+
+#[test]
+fn the_worked_push_is_byte_for_byte_what_the_codec_makes_and_its_digest_too() {
+    let incarnation = Incarnation {
+        model: ModelId(0x00f3_a1b2_c3d4_e5f6),
+        generation: 1,
+    };
+    let mut sections = Vec::new();
+    write::indices(&mut sections, Some(Rule::Add), 4, &[5, 1], false);
+    f32::append(&[1.5, -2.0], &mut sections);
+    let digest = digest(incarnation, 2, [sections.as_slice()]);
+    let request = RequestHeader {
+        kind: Kind::Push,
+        groups: 1,
+        lane: LaneId {
+            birth: 1_767_225_600_000,
+            random: 0x9f86_d081_884c_7d65,
+        },
+        number: Number(42),
+    };
+    let group = GroupHeader {
+        incarnation,
+        partition: 2,
+        epoch: Epoch(7),
+        prev: Number(41),
+        digest,
+        op: Op::Update,
+        element: Some(ElementType::F32),
+        sections: 1,
+        length: sections.len() as u32,
+    };
+    let made = [&request.encode()[..], &group.encode(), &sections].concat();
+    assert_eq!(made, dump(0));
+    assert!(PAGE.contains(&format!("{digest:#x}")));
+    let parsed = Request::parse(&made, Kind::Push).unwrap();
+    assert_eq!(parsed.groups[0].sections().map(|s| s.len()), Ok(1));
+
+    let reply = ReplyHeader {
+        kind: Kind::PushReply,
+        results: 1,
+    };
+    let result = ResultHeader {
+        status: Status::Applied,
+        length: 0,
+        epoch: Epoch(7),
+        position: Position(1234),
+    };
+    assert_eq!([&reply.encode()[..], &result.encode()].concat(), dump(1));
+}
+
+#[test]
+fn the_check_value_of_the_digest_is_that_of_the_standard() {
+    // The digest of a group whose first 16 bytes are the name cannot be the bare check value, so the polynomial is
+    // compared by hand with a group that the page's description gives.
+    fn crc32c(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                (crc >> 1) ^ (0x82F6_3B78 * (crc & 1))
+            })
+        })
+    }
+    assert!(PAGE.contains(&format!("0x{:X}", crc32c(b"123456789"))));
+    let request = dump(0);
+    let parsed = Request::parse(&request, Kind::Push).unwrap();
+    let Group { header, bytes } = parsed.groups[0];
+    let name = &request[RequestHeader::SIZE..RequestHeader::SIZE + 16];
+    assert_eq!(crc32c(&[name, bytes].concat()), header.digest);
+}
+
+#[test]
+fn the_tables_of_headers_have_the_fields_and_sizes_of_the_codec() {
+    for (name, size) in [
+        ("Request header", RequestHeader::SIZE),
+        ("Group header", GroupHeader::SIZE),
+        ("Section header", SectionHeader::SIZE),
+        ("Reply header", ReplyHeader::SIZE),
+        ("Result header", ResultHeader::SIZE),
+    ] {
+        let title = format!("**{name}**, {size} bytes");
+        let at = PAGE.find(&title).unwrap_or_else(|| panic!("no '{title}'"));
+        let mut end = 0;
+        for line in PAGE[at..]
+            .lines()
+            .skip(4)
+            .take_while(|l| l.starts_with('|'))
+        {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            assert_eq!(cells[0].parse(), Ok(end), "{name}: {line}");
+            end += match cells[1] {
+                "u8" => 1,
+                "u16" => 2,
+                "u32" | "4 bytes" => 4,
+                "u64" | "8 bytes" => 8,
+                other => panic!("{name} has a field of type {other}"),
+            };
+        }
+        assert_eq!(end, size, "{name}");
+    }
+}
+
+#[test]
+fn the_example_of_the_arithmetic_is_what_the_partitioners_give() {
+    let rows = table("| K = 37, P = 5 |");
+    let range = Layout::range(37, 5);
+    for partition in 0..5 {
+        let start = range.start(partition).unwrap();
+        let expected = format!("{start}–{}", start + range.size(partition) - 1);
+        assert_eq!(rows[0][partition as usize + 1], expected);
+    }
+    let cyclic = Layout::cyclic(37, 5);
+    for partition in 0..5 {
+        let keys: Vec<u64> = (0..cyclic.size(partition))
+            .map(|local| cyclic.key(partition, local))
+            .collect();
+        let expected = format!("{}, {}, …, {}", keys[0], keys[1], keys[keys.len() - 1]);
+        assert_eq!(rows[1][partition as usize + 1], expected);
+    }
+    let (range, cyclic) = (range.locate(23).unwrap(), cyclic.locate(23).unwrap());
+    assert_eq!((range.partition, range.local), (3, 2));
+    assert_eq!((cyclic.partition, cyclic.local), (3, 4));
+    assert!(PAGE.contains(
+        "Key 23 is in range partition 3 at local index 2, in cyclic partition 3 at local index 4"
+    ));
+}
+
+#[test]
+fn the_client_written_from_the_page_has_at_most_200_lines_and_imports_the_standard_library_only() {
+    let client = include_str!("../python/glint_client.py");
+    assert!(client.lines().count() <= 200);
+    let imports: Vec<&str> = client
+        .lines()
+        .filter(|line| line.starts_with("import ") || line.starts_with("from "))
+        .collect();
+    assert_eq!(
+        imports,
+        ["import bisect, collections, http.client, json, random, secrets, struct, time"]
+    );
+}
