@@ -1,1 +1,11 @@
-//! server
+//! The master and the servers of Glint, the parameter server, as a library: programs and tests embed them, and the
+//! binary `glint` runs them. Everything is taken from a [`glint_world::World`]: nothing here touches the machine itself.
+//!
+//! - [`partition`]: one slice of a model as a deterministic state machine, without clock or I/O
+//! - [`server`]: holds partitions, answers pull and push, obeys the master
+//! - [`http`]: what all routers share: errors as answers, bodies, paths and queries
+//! - [`serve`](mod@serve): the accept loop, with its bounds
+//! - [`openapi`]: the description of every path
+
+pub mod http;
+pub mod serve;

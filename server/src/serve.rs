@@ -1,0 +1,151 @@
+//! The accept loop: HTTP/1.1 connections over any listener, bounded in number and in what they may wait for.
+//!
+//! A connection that waits (idle, or in the middle of a request's head) or whose peer does not read the answer is closed
+//! after a while; sooner when there is no room for others, so that a flood of slow or half-open connections ends by
+//! itself and never stops those who speak.
+
+mod pace;
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::Router;
+use glint_world::{BoxStream, Listener, Shutdown, World};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use pace::{Activity, Paced, Watched};
+
+/// The bounds of an accept loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; beyond it new ones wait in the listener's backlog.
+    pub connections: usize,
+    /// How long the head of a request may take to arrive, from its first byte or from the start of the connection.
+    pub head: Duration,
+    /// How long a kept connection may be idle between requests.
+    pub idle: Duration,
+    /// How long an answer may make no progress because the peer does not read it.
+    pub stall: Duration,
+    /// What `head` and `idle` shrink to while the connections that are left are few.
+    pub crowded: Duration,
+    /// How long requests in flight may take to finish after the shutdown signal.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
+            stall: Duration::from_secs(30),
+            crowded: Duration::from_secs(1),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Answers connections with `router` until `shutdown`; then takes no more, lets the requests in flight finish within the
+/// grace period, and returns when all connections are closed.
+pub async fn serve(
+    world: World,
+    mut listener: Box<dyn Listener>,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections.max(1)));
+    let open = TaskTracker::new();
+    let mut pause = Duration::ZERO;
+    loop {
+        let next = async {
+            // Room first: what cannot be served stays with the kernel, where it costs nothing.
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            next = next => next,
+        };
+        match (place, accepted) {
+            (Ok(place), Ok((stream, _))) => {
+                pause = Duration::ZERO;
+                let router = router.clone();
+                let (room, shutdown, open) = (Arc::clone(&room), shutdown.clone(), open.token());
+                world.tasks.spawn(Box::pin(async move {
+                    connection(stream, router, limits, room, place, shutdown).await;
+                    drop(open);
+                }));
+            }
+            (_, Err(error)) => {
+                if !is_of_one_connection(&error) {
+                    // Out of descriptors, most likely: connections that end make room, so wait for them.
+                    pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
+                    tracing::warn!(%error, ?pause, "cannot accept connections; trying again");
+                    tokio::select! {
+                        () = shutdown.cancelled() => break,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+            // The semaphore is never closed.
+            (Err(_), Ok(_)) => {}
+        }
+    }
+    drop(listener);
+    open.close();
+    open.wait().await;
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+async fn connection(
+    stream: BoxStream,
+    router: Router,
+    limits: Limits,
+    room: Arc<Semaphore>,
+    place: OwnedSemaphorePermit,
+    shutdown: Shutdown,
+) {
+    let activity = Arc::new(Activity::default());
+    let service = Watched::new(TowerToHyperService::new(router), Arc::clone(&activity));
+    let stream = TokioIo::new(Paced::new(stream, limits, room, activity));
+    // No date header: the time of day is the world's, not this machine's. Waiting is bounded by `Paced`.
+    let connection = hyper::server::conn::http1::Builder::new()
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(limits.grace, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection broke"),
+        Err(_) => {
+            tracing::warn!(grace = ?limits.grace, "a connection was cut at shutdown: its request took too long")
+        }
+    }
+    drop(place);
+}
+
+#[cfg(test)]
+mod tests;
