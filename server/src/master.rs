@@ -1,0 +1,472 @@
+//! The master: which servers live, which models exist, which server holds which partition. Never on the path of a pull or
+//! push.
+//!
+//! - `state`: what it knows for ever, and `transition`, `registration`, `placement`: how that changes, all pure
+//! - `file`, `journal`: the state on disk; a change is durable before anyone sees it
+//! - `membership`: who lives
+//! - `orders`: keeps every server told of what it is to hold and to drop
+//! - `catalogue`: create, open, list, delete, status
+//! - `router`: the paths
+//!
+//! It touches the outside only through its [`World`] and its [`Storage`].
+
+mod catalogue;
+mod file;
+mod journal;
+mod membership;
+mod orders;
+mod placement;
+mod registration;
+mod router;
+mod size;
+mod state;
+#[cfg(test)]
+mod testing;
+mod transition;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use glint_protocol::{
+    Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, MAX_DEADLINE_MS, ServerId, Term,
+    control::{Heartbeat, Leave, Register, Registered},
+};
+use glint_world::{Listener, Shutdown, Storage, World};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::task::TaskTracker;
+
+pub use file::FileError;
+pub use size::Size;
+
+use crate::serve::{Limits, serve};
+use journal::Journal;
+use membership::{Event, Membership};
+use orders::Courier;
+use state::{Phase, State};
+
+/// How a master behaves.
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// How often servers send a heartbeat.
+    pub heartbeat: Duration,
+    /// A server that was not heard for so long counts as silent: nothing new is placed on it. It keeps its partitions.
+    pub silent_after: Duration,
+    /// A server that holds nothing and was not heard for so long is forgotten.
+    pub forget_after: Duration,
+    /// A model that is being made on a server that has been silent for so long is placed anew.
+    pub replace_after: Duration,
+    /// The longest deadline that an operation of this cluster may have, in milliseconds.
+    pub max_deadline_ms: u64,
+    /// Bounds of its connections.
+    pub limits: Limits,
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(100),
+            silent_after: Duration::from_secs(1),
+            forget_after: Duration::from_secs(600),
+            replace_after: Duration::from_secs(5),
+            max_deadline_ms: MAX_DEADLINE_MS,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why a master does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MasterError {
+    /// Its storage cannot be read.
+    #[error("the master's state cannot be read; mend its data directory")]
+    Load(#[source] std::io::Error),
+    /// Its state cannot be understood.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its storage cannot be written.
+    #[error("the master cannot start: {0}")]
+    Store(ErrorBody),
+    /// Its heartbeat and limit of silence contradict each other.
+    #[error(
+        "servers would count as silent after {silent_after:?} and send a heartbeat every {heartbeat:?}; make the first at least three times the second"
+    )]
+    Intervals {
+        /// The configured interval.
+        heartbeat: Duration,
+        /// The configured limit.
+        silent_after: Duration,
+    },
+}
+
+/// A running master, for whoever embeds it. Cheap to clone; [`run`] is the usual way to have one.
+#[derive(Clone)]
+pub struct Master {
+    shared: Arc<Shared>,
+}
+
+/// What all tasks of a master share.
+struct Shared {
+    world: World,
+    config: MasterConfig,
+    journal: Journal,
+    /// Locked for a moment only, never across an await.
+    membership: Mutex<Membership>,
+    /// Servers that have made their partitions of a model that is being made, and under which boot.
+    confirmed: Mutex<BTreeMap<Incarnation, BTreeMap<ServerId, Boot>>>,
+    couriers: Mutex<BTreeMap<ServerId, Courier>>,
+    tasks: TaskTracker,
+    /// No new work from here on.
+    shutdown: Shutdown,
+    /// The writer may end: nobody is left to ask it.
+    closed: Shutdown,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is changed in single steps: a panic elsewhere leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a master until `shutdown`, then settles what is in flight.
+///
+/// # Errors
+/// [`MasterError`] when its state cannot be read or written at the start.
+pub async fn run(
+    world: World,
+    storage: Arc<dyn Storage>,
+    config: MasterConfig,
+    listener: Box<dyn Listener>,
+    shutdown: Shutdown,
+) -> Result<(), MasterError> {
+    let limits = config.limits;
+    let master = Master::start(world.clone(), storage, config, shutdown.clone()).await?;
+    serve(world, listener, master.router(), limits, shutdown).await;
+    master.stop().await;
+    Ok(())
+}
+
+impl Master {
+    /// Starts a master without a listener: a new term, durable when this returns.
+    ///
+    /// # Errors
+    /// [`MasterError`].
+    pub async fn start(
+        world: World,
+        storage: Arc<dyn Storage>,
+        config: MasterConfig,
+        shutdown: Shutdown,
+    ) -> Result<Self, MasterError> {
+        if config.heartbeat.is_zero() || config.silent_after < config.heartbeat * 3 {
+            return Err(MasterError::Intervals {
+                heartbeat: config.heartbeat,
+                silent_after: config.silent_after,
+            });
+        }
+        let state = begin_term(&world, &*storage).await?;
+        tracing::info!(
+            cluster = %state.cluster, term = %state.term, models = state.models.len(), servers = state.servers.len(),
+            "master started"
+        );
+        let membership = Membership::new(
+            state.term,
+            config.silent_after,
+            config.forget_after,
+            state.servers.iter().map(|(id, s)| (id.clone(), s.boot)),
+            Instant::now(),
+        );
+        let servers: Vec<ServerId> = state.servers.keys().cloned().collect();
+        let (journal, writer) = journal::open(storage, state);
+        let shared = Arc::new(Shared {
+            world,
+            config,
+            journal,
+            membership: Mutex::new(membership),
+            confirmed: Mutex::default(),
+            couriers: Mutex::default(),
+            tasks: TaskTracker::new(),
+            shutdown,
+            closed: Shutdown::new(),
+        });
+        shared.spawn(writer.run(shared.closed.clone()));
+        shared.spawn(watch_over(Arc::clone(&shared)));
+        for server in servers {
+            shared.courier(&server);
+        }
+        Ok(Self { shared })
+    }
+
+    /// Waits until every task has ended; call it after `shutdown`, when no more requests come.
+    pub async fn stop(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.closed.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        tracing::info!("master stopped");
+    }
+
+    /// Enters a server, and tells it what it holds.
+    ///
+    /// # Errors
+    /// `identity_in_use`, `wrong_cluster`, `bad_request`, `busy`, `storage_failed`.
+    pub async fn register(&self, request: Register) -> Result<Registered, ErrorBody> {
+        let shared = &self.shared;
+        registration::check(&shared.journal.state(), &request)?;
+        shared
+            .membership()
+            .claim(&request.server, request.boot, Instant::now())?;
+        let asked = request.clone();
+        let findings = shared
+            .journal
+            .change(move |state| registration::register(state, &asked))
+            .await?;
+        let registered =
+            shared
+                .membership()
+                .registered(&request.server, request.boot, Instant::now());
+        if !registered {
+            return Err(ErrorBody::new(
+                ErrorCode::IdentityInUse,
+                format!(
+                    "another server named {} has registered; give this one another name (--id)",
+                    request.server
+                ),
+            ));
+        }
+        tracing::info!(
+            server = %request.server, url = request.url, boot = %request.boot, copies = request.copies.len(),
+            capacity = %Size(request.capacity_bytes), "server registered"
+        );
+        for (model, partitions) in &findings.lost {
+            tracing::error!(
+                server = %request.server, model, partitions,
+                "a server came back without values that it held: they are lost"
+            );
+        }
+        for orphan in &findings.orphans {
+            tracing::warn!(
+                server = %request.server, model = %orphan,
+                "orphan: a server has partitions that this master does not place on it; it keeps them unserved"
+            );
+        }
+        shared.courier(&request.server).wake.notify_one();
+        let state = shared.journal.state();
+        Ok(Registered {
+            cluster: state.cluster,
+            heartbeat_ms: shared.config.heartbeat.as_millis() as u64,
+            orders: registration::orders(&state, &request),
+        })
+    }
+
+    /// Notes that a server lives.
+    ///
+    /// # Errors
+    /// `not_registered`.
+    pub fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ErrorBody> {
+        let event = self
+            .shared
+            .membership()
+            .heartbeat(heartbeat, Instant::now())?;
+        event.iter().for_each(tell);
+        Ok(())
+    }
+
+    /// Notes that a server ends in order. It keeps its partitions: they wait for it.
+    pub fn leave(&self, leave: &Leave) {
+        let left = self
+            .shared
+            .membership()
+            .leave(&leave.server, leave.boot, Instant::now());
+        if left {
+            let state = self.shared.journal.state();
+            let partitions = state.partitions_of(&leave.server);
+            tracing::info!(server = %leave.server, partitions, "server left");
+        }
+    }
+}
+
+/// The state that this start begins with: a term above every earlier one, durable.
+async fn begin_term(world: &World, storage: &dyn Storage) -> Result<State, MasterError> {
+    let loaded = storage.load(file::NAME).await.map_err(MasterError::Load)?;
+    let state = match loaded {
+        Some(bytes) => {
+            let mut state = file::decode(&bytes)?;
+            state.term = Term(state.term.0 + 1);
+            state
+        }
+        None => State::new(ClusterId(world.random.bits())),
+    };
+    journal::store(storage, &state)
+        .await
+        .map_err(MasterError::Store)?;
+    Ok(state)
+}
+
+impl Shared {
+    fn membership(&self) -> MutexGuard<'_, Membership> {
+        lock(&self.membership)
+    }
+
+    /// Servers that a new model may be placed on.
+    fn alive(&self) -> BTreeSet<ServerId> {
+        self.membership().alive().cloned().collect()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.tasks.track_future(task);
+        self.world.tasks.spawn(Box::pin(task));
+    }
+
+    /// The courier of a server, who is sent out if there is none.
+    fn courier(self: &Arc<Self>, server: &ServerId) -> Courier {
+        let mut couriers = lock(&self.couriers);
+        if let Some(courier) = couriers.get(server) {
+            return courier.clone();
+        }
+        let courier = Courier {
+            wake: Arc::new(Notify::new()),
+            end: self.shutdown.child_token(),
+        };
+        couriers.insert(server.clone(), courier.clone());
+        self.spawn(orders::run(
+            Arc::clone(self),
+            server.clone(),
+            courier.clone(),
+        ));
+        courier
+    }
+
+    /// Notes that a server has made its partitions of a model; the last one makes it live.
+    async fn confirm(
+        &self,
+        incarnation: Incarnation,
+        server: &ServerId,
+        boot: Boot,
+    ) -> Result<(), ErrorBody> {
+        let confirmed = {
+            let mut all = lock(&self.confirmed);
+            let confirmed = all.entry(incarnation).or_default();
+            confirmed.insert(server.clone(), boot);
+            confirmed.clone()
+        };
+        let live = self
+            .journal
+            .change(move |state| Ok(transition::make_live(state, incarnation, &confirmed)))
+            .await?;
+        if live {
+            tracing::info!(model = %incarnation, "model is live");
+        }
+        Ok(())
+    }
+}
+
+fn tell(event: &Event) {
+    match event {
+        Event::Silent(server, silence) => {
+            tracing::warn!(%server, ?silence, "server {server} silent for {silence:.1?}; it keeps its partitions");
+        }
+        Event::Back(server, silence) => {
+            tracing::info!(%server, ?silence, "server {server} is back after {silence:.1?}");
+        }
+    }
+}
+
+/// Looks after the servers: who is silent, who may be forgotten, which model waits for one that does not come.
+async fn watch_over(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(shared.config.heartbeat);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let events = shared.membership().sweep(Instant::now());
+        events.iter().for_each(tell);
+        forget_the_gone(&shared).await;
+        replace_the_stuck(&shared).await;
+        let mut confirmed = lock(&shared.confirmed);
+        // Read under the lock: who confirms has seen the model in the state before.
+        let state = shared.journal.state();
+        confirmed.retain(|i, _| {
+            state
+                .model(i.model)
+                .is_some_and(|m| m.incarnation == *i && m.phase == Phase::Creating)
+        });
+    }
+}
+
+async fn forget_the_gone(shared: &Arc<Shared>) {
+    let state = shared.journal.state();
+    let gone: Vec<ServerId> = shared
+        .membership()
+        .long_gone(Instant::now())
+        .into_iter()
+        .filter(|id| !state.is_needed(id))
+        .collect();
+    for server in gone {
+        let (inside, id) = (Arc::clone(shared), server.clone());
+        let forgotten = shared
+            .journal
+            .change(move |state| {
+                // It may have registered again since.
+                let gone = inside.membership().long_gone(Instant::now()).contains(&id);
+                if gone {
+                    transition::forget(state, &id);
+                }
+                Ok(!state.servers.contains_key(&id))
+            })
+            .await;
+        if forgotten == Ok(true) {
+            tracing::info!(%server, "server forgotten: it was gone for long and holds nothing");
+            shared.membership().forget(&server);
+            if let Some(courier) = lock(&shared.couriers).remove(&server) {
+                courier.end.cancel();
+            }
+        }
+    }
+}
+
+async fn replace_the_stuck(shared: &Arc<Shared>) {
+    let state = shared.journal.state();
+    let absent = shared
+        .membership()
+        .absent_for(shared.config.replace_after, Instant::now());
+    let alive = shared.alive();
+    let stuck: Vec<Incarnation> = state
+        .models
+        .values()
+        .filter(|m| m.phase == Phase::Creating)
+        .filter(|m| absent.iter().any(|id| m.index_of(id).is_some()))
+        .map(|m| m.incarnation)
+        .collect();
+    for incarnation in stuck {
+        let alive = alive.clone();
+        let placed = shared
+            .journal
+            .change(move |state| transition::place_anew(state, incarnation, &alive))
+            .await;
+        match placed {
+            Ok(()) => tracing::warn!(
+                model = %incarnation,
+                "a model was being made on a server that has gone silent; placed anew on those that live"
+            ),
+            // Until a server comes, it waits.
+            Err(error) => {
+                tracing::debug!(model = %incarnation, %error, "a model waits for a silent server");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Master {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Master")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! What clients and admins ask of the catalogue: create, open, list, delete, status.
+//!
+//! A model is made in three durable steps: it is entered as `creating`, its servers are ordered to make its partitions and
+//! confirm, it becomes `live`. Who asked waits; the steps go on without them.
+
+use std::time::Duration;
+
+use glint_protocol::{
+    ErrorBody, ErrorCode, Incarnation, ModelId, ModelMap,
+    control::{ClusterStatus, CreateModel, ModelSummary, ServerLoad, ServerState, ServerSummary},
+    ids::Revision,
+};
+use tokio::time::Instant;
+
+use super::{
+    Master,
+    state::{Phase, State},
+    transition,
+};
+
+/// The longest that an answer is held back; a caller that wants to wait longer asks again.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long a delete waits for the servers that live to let go of the values.
+const DROP_WAIT: Duration = Duration::from_secs(2);
+
+/// What became of a model that was to be made.
+enum Made {
+    Live(Box<ModelMap>),
+    /// Its making failed.
+    Failed(ErrorBody),
+    /// It was deleted before it was live.
+    Deleted,
+}
+
+impl Master {
+    /// Makes a model, or finds the one that the request asks for, and waits until it is live.
+    ///
+    /// # Errors
+    /// `invalid_spec`, `already_exists`, `spec_mismatch`, `does_not_fit`, `no_servers`; `gone` when the model that this
+    /// request made was deleted; `retry` when it is still being made after 30 s.
+    pub async fn create(&self, request: CreateModel) -> Result<ModelMap, ErrorBody> {
+        let until = Instant::now() + LONGEST_WAIT;
+        loop {
+            let asked = request.clone();
+            let alive = self.shared.alive();
+            let incarnation = self
+                .shared
+                .journal
+                .change(move |state| transition::create(state, &asked, &alive))
+                .await?;
+            match self.made(incarnation, until).await? {
+                Made::Live(map) => return Ok(*map),
+                Made::Failed(error) if incarnation.model == request.id => return Err(error),
+                // It was another's. The name is free now: make it, or learn who was faster.
+                Made::Failed(_) | Made::Deleted => {}
+            }
+        }
+    }
+
+    /// Waits until a model is live, or is no more.
+    async fn made(&self, incarnation: Incarnation, until: Instant) -> Result<Made, ErrorBody> {
+        let id = incarnation.model;
+        self.when(until, |state| match state.model(id) {
+            Some(model) if model.phase == Phase::Live => {
+                Ok(Made::Live(Box::new(self.map(state, model))))
+            }
+            Some(model) => Err(self.still_making(&model.spec.name)),
+            None => Ok(match state.tombstone(id).and_then(|t| t.failure.clone()) {
+                Some(failure) => Made::Failed(failure),
+                None => Made::Deleted,
+            }),
+        })
+        .await
+    }
+
+    /// The map of a model, waiting while it is made. With a revision, waits up to `wait` while that is the current one.
+    ///
+    /// # Errors
+    /// `unknown_model`; `retry` when it is still being made after 30 s.
+    pub async fn open(
+        &self,
+        name: &str,
+        revision: Option<Revision>,
+        wait: Duration,
+    ) -> Result<ModelMap, ErrorBody> {
+        let began = Instant::now();
+        let live = self
+            .when(began + LONGEST_WAIT, |state| match state.models.get(name) {
+                None => Ok(Err(unknown(name))),
+                Some(model) if model.phase == Phase::Creating => Err(self.still_making(name)),
+                Some(model) => Ok(Ok(self.map(state, model))),
+            })
+            .await?;
+        let map = live?;
+        if revision != Some(map.revision) {
+            return Ok(map);
+        }
+        let until = began + wait.min(LONGEST_WAIT);
+        let changed = self
+            .when(until, |state| match state.models.get(name) {
+                None => Ok(Err(unknown(name))),
+                Some(model) if model.phase == Phase::Live && model.revision != map.revision => {
+                    Ok(Ok(self.map(state, model)))
+                }
+                Some(_) => Err(ErrorBody::new(ErrorCode::Retry, "unchanged")),
+            })
+            .await;
+        match changed {
+            Ok(answer) => answer,
+            // The wait is over: the map is what it was.
+            Err(_) => Ok(map),
+        }
+    }
+
+    /// Asks `look` now and after each change until it answers; its last error when `until` comes first.
+    async fn when<T>(
+        &self,
+        until: Instant,
+        mut look: impl FnMut(&State) -> Result<T, ErrorBody>,
+    ) -> Result<T, ErrorBody> {
+        let mut states = self.shared.journal.watch();
+        loop {
+            let state = states.borrow_and_update().clone();
+            let waiting = match look(&state) {
+                Ok(answer) => return Ok(answer),
+                Err(waiting) => waiting,
+            };
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() { return Err(waiting) },
+                () = self.shared.shutdown.cancelled() => return Err(waiting),
+                () = tokio::time::sleep_until(until) => return Err(waiting),
+            }
+        }
+    }
+
+    fn map(&self, state: &State, model: &super::state::Model) -> ModelMap {
+        state.map(model, self.shared.config.max_deadline_ms)
+    }
+
+    fn still_making(&self, name: &str) -> ErrorBody {
+        let silent = self.silent_servers();
+        let why = if silent.is_empty() {
+            String::new()
+        } else {
+            format!(" (silent servers: {})", silent.join(", "))
+        };
+        ErrorBody::new(
+            ErrorCode::Retry,
+            format!(
+                "model '{name}' is still being made: not all of its servers have confirmed{why}"
+            ),
+        )
+    }
+
+    fn silent_servers(&self) -> Vec<String> {
+        self.status()
+            .servers
+            .into_iter()
+            .filter(|s| s.state == ServerState::Silent)
+            .map(|s| s.id.0)
+            .collect()
+    }
+
+    /// Every model, by name.
+    pub fn models(&self) -> Vec<ModelSummary> {
+        let state = self.shared.journal.state();
+        state.models.values().map(|m| m.summary()).collect()
+    }
+
+    /// Deletes a model; with an id only if it is that one. Returns once the deletion is durable and, if they answer
+    /// within a moment, the servers that live have let go of it.
+    ///
+    /// # Errors
+    /// `unknown_model`; deleting again what this id named is fine.
+    pub async fn delete(&self, name: &str, id: Option<ModelId>) -> Result<(), ErrorBody> {
+        let owned = name.to_owned();
+        let deleted = self
+            .shared
+            .journal
+            .change(move |state| transition::delete(state, &owned, id))
+            .await?;
+        let until = Instant::now() + DROP_WAIT;
+        let waiting = ErrorBody::new(ErrorCode::Retry, "servers have not dropped it yet");
+        let dropped = self
+            .when(until, |state| {
+                let alive = self.shared.alive();
+                let waits = state
+                    .tombstones
+                    .iter()
+                    .filter(|t| t.incarnation == deleted)
+                    .any(|t| t.awaited.iter().any(|id| alive.contains(id)));
+                if waits { Err(waiting.clone()) } else { Ok(()) }
+            })
+            .await;
+        if dropped.is_err() {
+            tracing::debug!(model = name, "deleted; servers are still being told");
+        }
+        Ok(())
+    }
+
+    /// The whole cluster at a glance.
+    pub fn status(&self) -> ClusterStatus {
+        let state = self.shared.journal.state();
+        let now = Instant::now();
+        let membership = self.shared.membership();
+        let servers = state
+            .servers
+            .iter()
+            .map(|(id, server)| {
+                let (presence, silence, load) = membership.view(id, now).unwrap_or((
+                    ServerState::Silent,
+                    Duration::ZERO,
+                    ServerLoad::default(),
+                ));
+                ServerSummary {
+                    id: id.clone(),
+                    url: server.url.clone(),
+                    state: presence,
+                    silent_ms: silence.as_millis() as u64,
+                    capacity_bytes: server.capacity_bytes,
+                    placed_bytes: state.placed_bytes(id),
+                    load,
+                }
+            })
+            .collect();
+        ClusterStatus {
+            cluster: state.cluster,
+            term: state.term,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            servers,
+            models: state.models.values().map(|m| m.summary()).collect(),
+        }
+    }
+}
+
+fn unknown(name: &str) -> ErrorBody {
+    ErrorBody::new(ErrorCode::UnknownModel, transition::no_model(name))
+}

@@ -1,0 +1,295 @@
+//! Makes changes of the state durable, and only then visible: one task writes, everyone else asks it.
+//!
+//! Changes that gather while one write is under way are written together by the next. A change whose writing fails did
+//! not happen: the state that is published, and the counters it draws from, stay as they were.
+
+use std::sync::Arc;
+
+use glint_protocol::{ErrorBody, ErrorCode};
+use glint_world::{Shutdown, Storage};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{file, state::State};
+
+/// Changes that may wait to be written; whoever brings another waits for room.
+const QUEUE: usize = 1024;
+
+/// The way to the state. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Journal {
+    queue: mpsc::Sender<Box<dyn Change>>,
+    published: watch::Receiver<Arc<State>>,
+}
+
+/// The writing side.
+pub(crate) struct Writer {
+    storage: Arc<dyn Storage>,
+    queue: mpsc::Receiver<Box<dyn Change>>,
+    published: watch::Sender<Arc<State>>,
+}
+
+/// One change with whoever waits for it.
+trait Change: Send {
+    /// Applies it; the state is untouched when it answers with an error.
+    fn apply(&mut self, state: &mut State);
+    /// Tells its asker: what it answered itself, or why it could not be written.
+    fn settle(self: Box<Self>, written: Result<(), ErrorBody>);
+}
+
+struct Asked<T, F> {
+    change: Option<F>,
+    answer: Option<Result<T, ErrorBody>>,
+    asker: oneshot::Sender<Result<T, ErrorBody>>,
+}
+
+impl<T, F> Change for Asked<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut State) -> Result<T, ErrorBody> + Send,
+{
+    fn apply(&mut self, state: &mut State) {
+        let Some(change) = self.change.take() else {
+            return;
+        };
+        let mut attempt = state.clone();
+        let answer = change(&mut attempt);
+        if answer.is_ok() {
+            *state = attempt;
+        }
+        self.answer = Some(answer);
+    }
+
+    fn settle(self: Box<Self>, written: Result<(), ErrorBody>) {
+        let Some(answer) = self.answer else { return };
+        // An asker that has gone (its connection broke) asks again and finds what was done.
+        let _ = self.asker.send(match written {
+            Ok(()) => answer,
+            Err(error) => answer.and(Err(error)),
+        });
+    }
+}
+
+/// A journal that begins with `state`, which is durable already.
+pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer) {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let (published, receiver) = watch::channel(Arc::new(state));
+    let journal = Journal {
+        queue: sender,
+        published: receiver,
+    };
+    let writer = Writer {
+        storage,
+        queue,
+        published,
+    };
+    (journal, writer)
+}
+
+impl Journal {
+    /// What is durable now.
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// Tells of every durable change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.published.clone()
+    }
+
+    /// Changes the state; when it returns, the change is durable and published. When the future is dropped, the change
+    /// may happen or not, as a whole.
+    ///
+    /// # Errors
+    /// Those of `change`, `storage_failed` when it could not be written, `retry` when the master is about to end.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T, ErrorBody> + Send + 'static,
+    ) -> Result<T, ErrorBody> {
+        let (asker, answer) = oneshot::channel();
+        let asked = Asked {
+            change: Some(change),
+            answer: None,
+            asker,
+        };
+        let ending = || ErrorBody::new(ErrorCode::Retry, "the master is about to end; try again");
+        self.queue
+            .send(Box::new(asked))
+            .await
+            .map_err(|_| ending())?;
+        answer.await.unwrap_or_else(|_| Err(ending()))
+    }
+}
+
+impl Writer {
+    /// Writes what it is asked to until `shutdown`; what was asked before is still written.
+    pub(crate) async fn run(mut self, shutdown: Shutdown) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    // No more is taken; what is in the queue is the last.
+                    self.queue.close();
+                    self.queue.recv().await
+                }
+                first = self.queue.recv() => first,
+            };
+            let Some(first) = first else { return };
+            let mut changes = vec![first];
+            while changes.len() < QUEUE
+                && let Ok(next) = self.queue.try_recv()
+            {
+                changes.push(next);
+            }
+            self.write(changes).await;
+        }
+    }
+
+    async fn write(&mut self, mut changes: Vec<Box<dyn Change>>) {
+        let before = Arc::clone(&self.published.borrow());
+        let mut state = State::clone(&before);
+        for change in &mut changes {
+            change.apply(&mut state);
+        }
+        let written = if state == *before {
+            Ok(())
+        } else {
+            let written = store(&*self.storage, &state).await;
+            if written.is_ok() {
+                self.published.send_replace(Arc::new(state));
+            }
+            written
+        };
+        for change in changes {
+            change.settle(written.clone());
+        }
+    }
+}
+
+/// Writes a state as a whole.
+pub(crate) async fn store(storage: &dyn Storage, state: &State) -> Result<(), ErrorBody> {
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the master's state cannot be written; what was asked is refused");
+        ErrorBody::new(
+            ErrorCode::StorageFailed,
+            format!(
+                "the master cannot write its state ({error}); nothing was changed: mend its data directory, then try again"
+            ),
+        )
+    };
+    let bytes = file::encode(state).map_err(|error| failed(&error))?;
+    storage
+        .store(file::NAME, bytes)
+        .await
+        .map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use glint_protocol::Epoch;
+    use glint_world::{MemoryStorage, TokioTasks};
+
+    use super::*;
+    use crate::master::testing::{self, FaultyStorage};
+
+    fn start(storage: Arc<dyn Storage>) -> (Journal, Shutdown) {
+        let (journal, writer) = open(storage, testing::state_with_servers(1));
+        let shutdown = Shutdown::new();
+        glint_world::Spawn::spawn(&TokioTasks, Box::pin(writer.run(shutdown.clone())));
+        (journal, shutdown)
+    }
+
+    fn raise(state: &mut State) -> Result<Epoch, ErrorBody> {
+        Ok(state.fresh_epoch())
+    }
+
+    async fn on_disk(storage: &dyn Storage) -> Option<State> {
+        let bytes = storage.load(file::NAME).await.unwrap()?;
+        Some(file::decode(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_change_is_on_disk_before_it_is_answered_or_seen() {
+        let storage = Arc::new(FaultyStorage::default());
+        let (journal, _shutdown) = start(storage.clone());
+        let mut watch = journal.watch();
+        let gate = storage.hold();
+        let waiting = tokio::spawn({
+            let journal = journal.clone();
+            async move { journal.change(raise).await }
+        });
+        storage.reached().await;
+        assert!(!watch.has_changed().unwrap());
+        assert!(!waiting.is_finished());
+        drop(gate);
+        assert_eq!(waiting.await.unwrap().unwrap(), Epoch(1));
+        assert!(watch.has_changed().unwrap());
+        assert_eq!(*watch.borrow_and_update().clone(), *journal.state());
+        assert_eq!(on_disk(&*storage).await.unwrap(), *journal.state());
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_written_did_not_happen() {
+        let storage = Arc::new(FaultyStorage::default());
+        let (journal, _shutdown) = start(storage.clone());
+        storage.fail_next(1);
+        let error = journal.change(raise).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::StorageFailed);
+        assert!(
+            error.message.contains("data directory"),
+            "{}",
+            error.message
+        );
+        assert_eq!(journal.state().epoch, Epoch(0));
+        assert_eq!(journal.change(raise).await.unwrap(), Epoch(1));
+    }
+
+    #[tokio::test]
+    async fn a_refused_change_leaves_nothing_and_is_not_written() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (journal, _shutdown) = start(storage.clone());
+        let refused = journal
+            .change(|state| {
+                state.fresh_epoch();
+                Err::<(), _>(ErrorBody::new(ErrorCode::Busy, "no"))
+            })
+            .await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Busy);
+        assert_eq!(journal.state().epoch, Epoch(0));
+        assert_eq!(on_disk(&*storage).await, None);
+    }
+
+    #[tokio::test]
+    async fn changes_that_gather_are_written_together() {
+        let storage = Arc::new(FaultyStorage::default());
+        let (journal, _shutdown) = start(storage.clone());
+        let gate = storage.hold();
+        let asked: Vec<_> = (0..50)
+            .map(|_| {
+                let journal = journal.clone();
+                tokio::spawn(async move { journal.change(raise).await.unwrap() })
+            })
+            .collect();
+        storage.reached().await;
+        tokio::task::yield_now().await;
+        drop(gate);
+        let mut epochs = Vec::new();
+        for asked in asked {
+            epochs.push(asked.await.unwrap());
+        }
+        epochs.sort_unstable();
+        assert_eq!(epochs, (1..=50).map(Epoch).collect::<Vec<_>>());
+        assert!(storage.writes() <= 3, "{} writes", storage.writes());
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_before_the_end_is_written_and_what_comes_after_is_told() {
+        let storage = Arc::new(MemoryStorage::default());
+        let (journal, shutdown) = start(storage.clone());
+        assert_eq!(journal.change(raise).await.unwrap(), Epoch(1));
+        shutdown.cancel();
+        tokio::task::yield_now().await;
+        let late = journal.change(raise).await.unwrap_err();
+        assert_eq!(late.code, ErrorCode::Retry);
+        assert_eq!(on_disk(&*storage).await.unwrap().epoch, Epoch(1));
+    }
+}

@@ -1,0 +1,250 @@
+//! Who lives: what each server's last word was, and when. Nothing here is durable, and nothing here changes the map: a
+//! server that is silent keeps its partitions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use glint_protocol::{
+    Boot, ErrorBody, ErrorCode, ServerId, Term,
+    control::{Heartbeat, ServerLoad, ServerState},
+};
+use tokio::time::Instant;
+
+/// What is known of one server's life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member {
+    /// Its start that may speak for it.
+    boot: Boot,
+    /// Whether that start has registered with this master since the master started.
+    registered: bool,
+    /// How often any of its starts has registered with this start of the master.
+    registrations: u64,
+    /// Its last word; for a server that has said nothing yet, the start of this master.
+    heard: Instant,
+    state: ServerState,
+    load: ServerLoad,
+}
+
+/// The servers, and when one counts as silent.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    term: Term,
+    silent_after: Duration,
+    forget_after: Duration,
+    members: BTreeMap<ServerId, Member>,
+}
+
+/// Something to tell in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A server has said nothing for so long.
+    Silent(ServerId, Duration),
+    /// A silent server speaks again, after so long.
+    Back(ServerId, Duration),
+}
+
+impl Membership {
+    /// The servers that a master knows from before its start: they have the same time as all others to say something.
+    pub(crate) fn new(
+        term: Term,
+        silent_after: Duration,
+        forget_after: Duration,
+        known: impl IntoIterator<Item = (ServerId, Boot)>,
+        now: Instant,
+    ) -> Self {
+        let members = known.into_iter().map(|(id, boot)| {
+            let member = Member {
+                boot,
+                registered: false,
+                registrations: 0,
+                heard: now,
+                state: ServerState::Alive,
+                load: ServerLoad::default(),
+            };
+            (id, member)
+        });
+        Self {
+            term,
+            silent_after,
+            forget_after,
+            members: members.collect(),
+        }
+    }
+
+    /// Lets a start of a server speak for it from now on, before its registration is durable.
+    ///
+    /// # Errors
+    /// `identity_in_use` when another start of it was heard within the limit of silence.
+    pub(crate) fn claim(
+        &mut self,
+        server: &ServerId,
+        boot: Boot,
+        now: Instant,
+    ) -> Result<(), ErrorBody> {
+        if let Some(member) = self.members.get_mut(server) {
+            let silence = now.saturating_duration_since(member.heard);
+            if member.boot == boot {
+                member.heard = now;
+                return Ok(());
+            }
+            if member.state != ServerState::Left && silence < self.silent_after {
+                return Err(ErrorBody::new(
+                    ErrorCode::IdentityInUse,
+                    format!(
+                        "another server named {server} was heard {} ms ago; give this one another name (--id), or wait until \
+                         the other has been silent for {} ms",
+                        silence.as_millis(),
+                        self.silent_after.as_millis()
+                    ),
+                ));
+            }
+            member.boot = boot;
+            member.registered = false;
+            member.heard = now;
+            member.state = ServerState::Silent;
+            member.load = ServerLoad::default();
+        } else {
+            let member = Member {
+                boot,
+                registered: false,
+                registrations: 0,
+                heard: now,
+                state: ServerState::Silent,
+                load: ServerLoad::default(),
+            };
+            self.members.insert(server.clone(), member);
+        }
+        Ok(())
+    }
+
+    /// A registration is durable: the server lives. False if another start has claimed its name meanwhile.
+    pub(crate) fn registered(&mut self, server: &ServerId, boot: Boot, now: Instant) -> bool {
+        let Some(member) = self.members.get_mut(server).filter(|m| m.boot == boot) else {
+            return false;
+        };
+        member.registered = true;
+        member.registrations += 1;
+        member.heard = now;
+        member.state = ServerState::Alive;
+        true
+    }
+
+    /// Notes a heartbeat; the event if the server was silent.
+    ///
+    /// # Errors
+    /// `not_registered` when this start has not registered with this start of the master.
+    pub(crate) fn heartbeat(
+        &mut self,
+        heartbeat: &Heartbeat,
+        now: Instant,
+    ) -> Result<Option<Event>, ErrorBody> {
+        let server = &heartbeat.server;
+        let member = self
+            .members
+            .get_mut(server)
+            .filter(|m| m.boot == heartbeat.boot && m.registered && heartbeat.term == self.term);
+        let Some(member) = member else {
+            return Err(ErrorBody::new(
+                ErrorCode::NotRegistered,
+                format!(
+                    "server {server} is not registered with this start of the master; register first"
+                ),
+            ));
+        };
+        let event = (member.state != ServerState::Alive)
+            .then(|| Event::Back(server.clone(), now.saturating_duration_since(member.heard)));
+        member.heard = now;
+        member.load = heartbeat.load;
+        member.state = ServerState::Alive;
+        Ok(event)
+    }
+
+    /// Notes that a server ends in order; whether it was this start's to say.
+    pub(crate) fn leave(&mut self, server: &ServerId, boot: Boot, now: Instant) -> bool {
+        match self.members.get_mut(server) {
+            Some(member) if member.boot == boot => {
+                member.heard = now;
+                member.registered = false;
+                member.state = ServerState::Left;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Looks for servers that have become silent.
+    pub(crate) fn sweep(&mut self, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (id, member) in &mut self.members {
+            let silence = now.saturating_duration_since(member.heard);
+            if member.state == ServerState::Alive && silence >= self.silent_after {
+                member.state = ServerState::Silent;
+                events.push(Event::Silent(id.clone(), silence));
+            }
+        }
+        events
+    }
+
+    /// Servers that may be forgotten, if they hold nothing: gone for long.
+    pub(crate) fn long_gone(&self, now: Instant) -> Vec<ServerId> {
+        self.absent_for(self.forget_after, now)
+    }
+
+    /// Servers that have left, or have been silent for so long.
+    pub(crate) fn absent_for(&self, silence: Duration, now: Instant) -> Vec<ServerId> {
+        self.members
+            .iter()
+            .filter(|(_, m)| {
+                m.state != ServerState::Alive && now.saturating_duration_since(m.heard) >= silence
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Removes a server that the state has forgotten, unless it has been heard since.
+    pub(crate) fn forget(&mut self, server: &ServerId) {
+        if self
+            .members
+            .get(server)
+            .is_some_and(|m| m.state != ServerState::Alive)
+        {
+            self.members.remove(server);
+        }
+    }
+
+    /// Servers that are registered and live: those that a new model may be placed on.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &ServerId> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.registered && m.state == ServerState::Alive)
+            .map(|(id, _)| id)
+    }
+
+    /// The start under which a server is registered with this start of the master, while it has not left, and which
+    /// registration it is: a server that registers again is told everything again.
+    pub(crate) fn registration(&self, server: &ServerId) -> Option<(Boot, u64)> {
+        self.members
+            .get(server)
+            .filter(|m| m.registered)
+            .map(|m| (m.boot, m.registrations))
+    }
+
+    /// State, silence and load of a server, for the status.
+    pub(crate) fn view(
+        &self,
+        server: &ServerId,
+        now: Instant,
+    ) -> Option<(ServerState, Duration, ServerLoad)> {
+        let member = self.members.get(server)?;
+        let silence = now.saturating_duration_since(member.heard);
+        let state = match member.state {
+            // Known from before this start of the master, and not heard since.
+            ServerState::Alive if !member.registered => ServerState::Silent,
+            state => state,
+        };
+        Some((state, silence, member.load))
+    }
+}
+
+#[cfg(test)]
+#[path = "membership/tests.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+use glint_protocol::{Boot, ModelId, Partitions, Position, ServerId, control::CopyReport};
+
+use super::*;
+use crate::master::{
+    testing::{draft, id, make, registration, request, state_with_servers},
+    transition,
+};
+
+fn two_partitions(name: &str) -> glint_protocol::ModelDraft {
+    let mut draft = draft(name, 10);
+    draft.partitions = Partitions::Exactly(2);
+    draft
+}
+
+#[test]
+fn the_same_boot_keeps_what_it_holds() {
+    let mut state = state_with_servers(2);
+    make(&mut state, two_partitions("w"), 1);
+    let request = registration(&state, "s1", 1);
+    let before = state.clone();
+    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(state, before);
+    let orders = orders(&state, &request);
+    assert_eq!(orders.hold.len(), 1);
+    assert!(!orders.hold[0].creating);
+    assert_eq!(orders.hold[0].partitions.len(), 1);
+}
+
+#[test]
+fn another_boot_without_its_values_has_lost_them_at_a_new_epoch() {
+    let mut state = state_with_servers(2);
+    make(&mut state, two_partitions("w"), 1);
+    let before = state.models["w"].clone();
+    let mut request = registration(&state, "s1", 2);
+    request.copies.clear();
+    let findings = register(&mut state, &request).unwrap();
+    assert_eq!(findings.lost, [("w".into(), 1)]);
+    let model = state.models["w"].clone();
+    assert_eq!(model.lost, [0].into());
+    assert!(model.epochs[0] > before.epochs[0] && model.revision > before.revision);
+    assert_eq!(
+        model.epochs[1], before.epochs[1],
+        "the other server's stays"
+    );
+    assert!(orders(&state, &request).hold[0].partitions[0].lost);
+    // Once more: what is lost is lost already.
+    request.boot = Boot(3);
+    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(state.models["w"], model);
+}
+
+#[test]
+fn the_first_boot_that_comes_back_after_another_does_not_revive_what_is_lost() {
+    let mut state = state_with_servers(1);
+    make(&mut state, draft("w", 10), 1);
+    let first = registration(&state, "s1", 1);
+    let mut second = registration(&state, "s1", 2);
+    second.copies.clear();
+    register(&mut state, &second).unwrap();
+    register(&mut state, &first).unwrap();
+    assert_eq!(state.models["w"].lost, [0].into());
+    assert!(orders(&state, &first).hold[0].partitions[0].lost);
+}
+
+#[test]
+fn the_same_boot_that_misses_a_partition_has_lost_it() {
+    let mut state = state_with_servers(1);
+    make(&mut state, two_partitions("w"), 1);
+    let mut request = registration(&state, "s1", 1);
+    request.copies.remove(1);
+    register(&mut state, &request).unwrap();
+    assert_eq!(state.models["w"].lost, [1].into());
+}
+
+#[test]
+fn a_model_that_is_being_made_has_nothing_to_lose() {
+    let mut state = state_with_servers(1);
+    let alive = state.servers.keys().cloned().collect();
+    transition::create(&mut state, &request(1, draft("w", 10)), &alive).unwrap();
+    let before = state.models["w"].clone();
+    let mut request = registration(&state, "s1", 2);
+    request.copies.clear();
+    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(state.models["w"], before);
+    assert!(
+        orders(&state, &request).hold.is_empty(),
+        "it is ordered by itself"
+    );
+}
+
+#[test]
+fn epochs_rise_above_every_epoch_that_is_reported() {
+    let mut state = state_with_servers(1);
+    make(&mut state, draft("w", 10), 1);
+    let mut request = registration(&state, "s1", 1);
+    request.copies[0].epoch = Epoch(500);
+    register(&mut state, &request).unwrap();
+    assert_eq!(state.models["w"].epochs, [Epoch(501)]);
+    assert!(state.models["w"].lost.is_empty());
+    assert_eq!(state.fresh_epoch(), Epoch(502));
+}
+
+#[test]
+fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
+    let mut state = state_with_servers(1);
+    let deleted = make(&mut state, draft("w", 10), 1);
+    let mut request = registration(&state, "s1", 1);
+    transition::delete(&mut state, "w", None).unwrap();
+    transition::dropped(&mut state, &id("s1"), &[deleted]);
+    assert!(orders(&state, &request).drop.is_empty());
+    let stranger = Incarnation {
+        model: ModelId(77),
+        generation: 1,
+    };
+    request.copies.push(CopyReport {
+        incarnation: stranger,
+        partition: 0,
+        epoch: Epoch(1),
+        position: Position(3),
+    });
+    let findings = register(&mut state, &request).unwrap();
+    assert_eq!(findings.orphans, [stranger].into());
+    let drops = orders(&state, &request).drop;
+    assert_eq!(
+        drops.iter().map(|d| d.incarnation).collect::<Vec<_>>(),
+        [deleted]
+    );
+}
+
+#[test]
+fn a_partition_that_another_server_holds_is_an_orphan() {
+    let mut state = state_with_servers(2);
+    let model = make(&mut state, two_partitions("w"), 1);
+    let mut request = registration(&state, "s1", 1);
+    request.copies[0].partition = 1;
+    let findings = register(&mut state, &request).unwrap();
+    assert_eq!(findings.orphans, [model].into());
+    assert_eq!(findings.lost, [("w".into(), 1)]);
+}
+
+#[test]
+fn a_new_address_raises_the_revision_so_that_clients_hear_of_it() {
+    let mut state = state_with_servers(1);
+    make(&mut state, draft("w", 10), 1);
+    let before = state.models["w"].revision;
+    let mut request = registration(&state, "s1", 1);
+    request.url = "http://elsewhere:1".into();
+    register(&mut state, &request).unwrap();
+    let model = &state.models["w"];
+    assert!(model.revision > before);
+    assert_eq!(state.map(model, 1).servers[0].url, "http://elsewhere:1");
+}
+
+#[test]
+fn a_server_of_another_cluster_is_refused_while_it_holds_something() {
+    let mut state = state_with_servers(1);
+    make(&mut state, draft("w", 10), 1);
+    let mut request = registration(&state, "s1", 1);
+    request.cluster = Some(glint_protocol::ClusterId(0xbad));
+    let error = register(&mut state, &request).unwrap_err();
+    assert_eq!(error.code, ErrorCode::WrongCluster);
+    request.copies.clear();
+    request.server = ServerId("s2".into());
+    assert!(register(&mut state, &request).is_ok());
+}
+
+#[test]
+fn names_and_addresses_that_cannot_be_are_refused() {
+    let state = state_with_servers(0);
+    for name in ["", "a b", "ä", &"x".repeat(257)] {
+        let mut request = registration(&state, "s1", 1);
+        request.server = ServerId(name.into());
+        let error = check(&state, &request).unwrap_err();
+        assert_eq!(error.code, ErrorCode::BadRequest);
+    }
+    let mut request = registration(&state, "s1", 1);
+    request.url = "s1:1".into();
+    let error = check(&state, &request).unwrap_err();
+    assert!(error.message.contains("http://"), "{}", error.message);
+}

@@ -1,0 +1,127 @@
+//! The master's paths.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::State as Shared,
+    response::{Html, IntoResponse},
+    routing::{get, post},
+};
+use glint_protocol::{
+    ModelId, ModelMap,
+    control::{ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Register, Registered},
+    ids::Revision,
+};
+use http::{HeaderValue, header};
+use serde::{Deserialize, Serialize};
+
+use super::Master;
+use crate::http::{Answer, Json, Path, Query, body::Bodies, finish, health};
+
+/// Memory that the bodies of all requests may take together.
+const BODY_BUDGET: usize = 256 << 20;
+
+/// The answer that says nothing but that it was done.
+#[derive(Serialize)]
+struct Done {}
+
+/// Query of `GET /v1/models/{name}`.
+#[derive(Deserialize)]
+struct Open {
+    revision: Option<Revision>,
+    wait_ms: Option<u64>,
+}
+
+/// Query of `DELETE /v1/models/{name}`.
+#[derive(Deserialize)]
+struct Delete {
+    id: Option<ModelId>,
+}
+
+impl Master {
+    /// Its paths, for a listener or for a test.
+    pub fn router(&self) -> Router {
+        let router = Router::new()
+            .route("/", get(page))
+            .route("/livez", get(health::livez))
+            .route("/readyz", get(|| async { health::readyz(None) }))
+            .route("/v1/status", get(status))
+            .route("/v1/models", get(models).post(create))
+            .route("/v1/models/{name}", get(open).delete(delete))
+            .route("/v1/servers/register", post(register))
+            .route("/v1/servers/heartbeat", post(heartbeat))
+            .route("/v1/servers/leave", post(leave))
+            .with_state(self.clone());
+        finish(router, Bodies::new(BODY_BUDGET))
+    }
+}
+
+async fn page() -> impl IntoResponse {
+    // The page brings all it needs, and talks to nobody but this master.
+    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    (
+        [(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(POLICY),
+        )],
+        Html(include_str!("page.html")),
+    )
+}
+
+async fn status(Shared(master): Shared<Master>) -> Json<ClusterStatus> {
+    Json(master.status())
+}
+
+async fn models(Shared(master): Shared<Master>) -> Json<Vec<ModelSummary>> {
+    Json(master.models())
+}
+
+async fn create(
+    Shared(master): Shared<Master>,
+    Json(request): Json<CreateModel>,
+) -> Answer<Json<ModelMap>> {
+    Ok(Json(master.create(request).await?))
+}
+
+async fn open(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+    Query(query): Query<Open>,
+) -> Answer<Json<ModelMap>> {
+    let wait = Duration::from_millis(query.wait_ms.unwrap_or(0));
+    Ok(Json(master.open(&name, query.revision, wait).await?))
+}
+
+async fn delete(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+    Query(query): Query<Delete>,
+) -> Answer<Json<Done>> {
+    master.delete(&name, query.id).await?;
+    Ok(Json(Done {}))
+}
+
+async fn register(
+    Shared(master): Shared<Master>,
+    Json(request): Json<Register>,
+) -> Answer<Json<Registered>> {
+    Ok(Json(master.register(request).await?))
+}
+
+async fn heartbeat(
+    Shared(master): Shared<Master>,
+    Json(request): Json<Heartbeat>,
+) -> Answer<Json<Done>> {
+    master.heartbeat(&request)?;
+    Ok(Json(Done {}))
+}
+
+async fn leave(Shared(master): Shared<Master>, Json(request): Json<Leave>) -> Json<Done> {
+    master.leave(&request);
+    Json(Done {})
+}
+
+#[cfg(test)]
+#[path = "router/tests.rs"]
+mod tests;

@@ -1,0 +1,305 @@
+//! What the master knows for ever: cluster, term, counters, servers, models and tombstones. Plain data with questions to
+//! ask of it; [`super::transition`] changes it, [`super::journal`] makes a change durable before anyone sees it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use glint_protocol::{
+    Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, ModelId, ModelMap, ModelSpec,
+    Partitioning, ServerId, Term,
+    control::{HeldPartition, Hold, ModelState, ModelSummary},
+    error::GoneReason,
+    ids::Revision,
+    map::ServerAddress,
+};
+
+/// The whole durable state of a master. A clone is cheap: models are shared until they change.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct State {
+    /// Made at random by the first start with empty storage.
+    pub(crate) cluster: ClusterId,
+    /// This start.
+    pub(crate) term: Term,
+    /// The last epoch that was given out, or that a server reported.
+    pub(crate) epoch: Epoch,
+    /// The last revision that was given out: one counter for all models, so that a model made again under its name never
+    /// has a revision that clients have seen.
+    pub(crate) revision: Revision,
+    /// Every server that has registered and is not forgotten.
+    pub(crate) servers: BTreeMap<ServerId, KnownServer>,
+    /// Models by name.
+    pub(crate) models: BTreeMap<String, Arc<Model>>,
+    /// Models that are no more, the oldest first.
+    pub(crate) tombstones: VecDeque<Tombstone>,
+}
+
+/// A server, as it registered last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownServer {
+    /// Where it answers.
+    pub(crate) url: String,
+    /// Its start.
+    pub(crate) boot: Boot,
+    /// Bytes of values that it may hold.
+    pub(crate) capacity_bytes: u64,
+}
+
+/// How far a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its servers make its partitions; no client knows it yet.
+    Creating,
+    /// It serves. From here on, a partition that is absent is lost.
+    Live,
+}
+
+/// A model and where its partitions are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Model {
+    pub(crate) spec: ModelSpec,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) phase: Phase,
+    /// Rises with every change of what follows.
+    pub(crate) revision: Revision,
+    /// The servers that hold partitions of it, in the order of their names.
+    pub(crate) servers: Vec<ServerId>,
+    /// Per partition: its holder, as an index into `servers`.
+    pub(crate) holders: Vec<u32>,
+    /// Per partition: its epoch.
+    pub(crate) epochs: Vec<Epoch>,
+    /// Partitions whose values are lost.
+    pub(crate) lost: BTreeSet<u32>,
+    /// Per server in `servers`: bytes of values of its partitions. Follows from the rest.
+    bytes: Vec<u64>,
+}
+
+/// Who holds which partition of a model, at which epoch: what a [`Model`] is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) servers: Vec<ServerId>,
+    pub(crate) holders: Vec<u32>,
+    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) lost: BTreeSet<u32>,
+}
+
+/// What is remembered of a model that is no more: servers delete only on its word, and a repeated request finds out what
+/// became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tombstone {
+    /// The model, up to this generation.
+    pub(crate) incarnation: Incarnation,
+    /// Why, for servers to tell late requests.
+    pub(crate) reason: GoneReason,
+    /// Servers that may still hold partitions of it.
+    pub(crate) awaited: BTreeSet<ServerId>,
+    /// Why it never came to live, when its making failed.
+    pub(crate) failure: Option<ErrorBody>,
+}
+
+impl Tombstone {
+    /// Whether it speaks of this incarnation.
+    pub(crate) fn covers(&self, incarnation: Incarnation) -> bool {
+        self.incarnation.model == incarnation.model
+            && incarnation.generation <= self.incarnation.generation
+    }
+}
+
+/// Bytes of values of each partition of a model.
+pub(crate) fn partition_bytes(spec: &ModelSpec) -> Vec<u64> {
+    let width = u64::from(spec.shape.cols()) * spec.element.size() as u64;
+    let keys = match &spec.partitioning {
+        Partitioning::Named { sizes, .. } => sizes.clone(),
+        // Only a named partitioner can be missing.
+        _ => Layout::new(spec, |_| None).map_or_else(
+            |_| Vec::new(),
+            |layout| {
+                (0..spec.partition_count)
+                    .map(|p| layout.size(p))
+                    .collect::<Vec<_>>()
+            },
+        ),
+    };
+    // A valid spec's values all together have less than 2^63 bytes.
+    keys.into_iter().map(|k| k.saturating_mul(width)).collect()
+}
+
+impl Model {
+    /// A model with the bytes per server that follow from the rest; none when the lists contradict each other.
+    pub(crate) fn new(
+        spec: ModelSpec,
+        incarnation: Incarnation,
+        phase: Phase,
+        revision: Revision,
+        assignment: Assignment,
+    ) -> Option<Self> {
+        let Assignment {
+            servers,
+            holders,
+            epochs,
+            lost,
+        } = assignment;
+        let count = spec.partition_count as usize;
+        let consistent = holders.len() == count
+            && epochs.len() == count
+            && holders.iter().all(|&h| (h as usize) < servers.len())
+            && servers.windows(2).all(|pair| pair[0] < pair[1])
+            && lost.last().is_none_or(|&p| (p as usize) < count);
+        if !consistent {
+            return None;
+        }
+        let mut bytes = vec![0_u64; servers.len()];
+        for (&holder, size) in holders.iter().zip(partition_bytes(&spec)) {
+            let sum = &mut bytes[holder as usize];
+            *sum = sum.saturating_add(size);
+        }
+        Some(Self {
+            spec,
+            incarnation,
+            phase,
+            revision,
+            servers,
+            holders,
+            epochs,
+            lost,
+            bytes,
+        })
+    }
+
+    /// A server's place in `servers`.
+    pub(crate) fn index_of(&self, server: &ServerId) -> Option<u32> {
+        self.servers.binary_search(server).ok().map(|i| i as u32)
+    }
+
+    /// The partitions that the server with this place in `servers` holds.
+    pub(crate) fn held_by(&self, index: u32) -> impl Iterator<Item = u32> + '_ {
+        self.holders
+            .iter()
+            .enumerate()
+            .filter(move |&(_, &h)| h == index)
+            .map(|(p, _)| p as u32)
+    }
+
+    /// Bytes of its values on a server.
+    pub(crate) fn bytes_on(&self, server: &ServerId) -> u64 {
+        self.index_of(server).map_or(0, |i| self.bytes[i as usize])
+    }
+
+    /// What a server is to hold of it; none when it holds nothing of it.
+    pub(crate) fn hold(&self, server: &ServerId) -> Option<Hold> {
+        let index = self.index_of(server)?;
+        Some(Hold {
+            spec: self.spec.clone(),
+            incarnation: self.incarnation,
+            creating: self.phase == Phase::Creating,
+            partitions: self
+                .held_by(index)
+                .map(|partition| HeldPartition {
+                    partition,
+                    epoch: self.epochs[partition as usize],
+                    lost: self.lost.contains(&partition),
+                })
+                .collect(),
+        })
+    }
+
+    /// The model in a list.
+    pub(crate) fn summary(&self) -> ModelSummary {
+        ModelSummary {
+            spec: self.spec.clone(),
+            incarnation: self.incarnation,
+            state: match self.phase {
+                Phase::Creating => ModelState::Creating,
+                Phase::Live if self.lost.is_empty() => ModelState::Live,
+                Phase::Live => ModelState::Lost,
+            },
+            revision: self.revision,
+            lost_partitions: self.lost.len() as u32,
+            bytes: self.spec.bytes().unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl State {
+    /// The state of a new cluster.
+    pub(crate) fn new(cluster: ClusterId) -> Self {
+        Self {
+            cluster,
+            term: Term(1),
+            epoch: Epoch(0),
+            revision: Revision(0),
+            servers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            tombstones: VecDeque::new(),
+        }
+    }
+
+    /// An epoch that was never used.
+    pub(crate) fn fresh_epoch(&mut self) -> Epoch {
+        self.epoch = self.epoch.next();
+        self.epoch
+    }
+
+    /// A revision that was never used.
+    pub(crate) fn fresh_revision(&mut self) -> Revision {
+        self.revision = self.revision.next();
+        self.revision
+    }
+
+    /// The model of this id.
+    pub(crate) fn model(&self, id: ModelId) -> Option<&Arc<Model>> {
+        self.models.values().find(|m| m.incarnation.model == id)
+    }
+
+    /// What is remembered of the model of this id, if it is no more.
+    pub(crate) fn tombstone(&self, id: ModelId) -> Option<&Tombstone> {
+        self.tombstones
+            .iter()
+            .rev()
+            .find(|t| t.incarnation.model == id)
+    }
+
+    /// Bytes of values that are placed on a server.
+    pub(crate) fn placed_bytes(&self, server: &ServerId) -> u64 {
+        self.models
+            .values()
+            .fold(0, |sum, m| sum.saturating_add(m.bytes_on(server)))
+    }
+
+    /// Partitions that a server holds.
+    pub(crate) fn partitions_of(&self, server: &ServerId) -> u64 {
+        self.models
+            .values()
+            .filter_map(|m| Some(m.held_by(m.index_of(server)?).count() as u64))
+            .sum()
+    }
+
+    /// Whether any partition is, or may still be, on a server.
+    pub(crate) fn is_needed(&self, server: &ServerId) -> bool {
+        self.models.values().any(|m| m.index_of(server).is_some())
+    }
+
+    /// The partition map of a model, for clients.
+    pub(crate) fn map(&self, model: &Model, max_deadline_ms: u64) -> ModelMap {
+        let address = |id: &ServerId| ServerAddress {
+            id: id.clone(),
+            // Every holder is known: a server is forgotten only when it holds nothing, and loading checks it.
+            url: self
+                .servers
+                .get(id)
+                .map_or_else(String::new, |s| s.url.clone()),
+        };
+        ModelMap {
+            cluster: self.cluster,
+            spec: model.spec.clone(),
+            incarnation: model.incarnation,
+            revision: model.revision,
+            max_deadline_ms,
+            servers: model.servers.iter().map(address).collect(),
+            holders: model.holders.clone(),
+            epochs: model.epochs.clone(),
+            lost: model.lost.iter().copied().collect(),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What the tests of the master share: states, storage that fails, and servers that obey or not, without sockets.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, extract::State as Shared, routing::post};
+use glint_protocol::{
+    Boot, ClusterId, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, ServerId, Shape,
+    control::{CopyReport, CreateModel, Heartbeat, Orders, Register, Registered, ServerLoad},
+};
+use glint_world::{
+    BoxFuture, BoxStream, Listener, MemoryStorage, Network, Random, Shutdown, Storage, SystemClock,
+    TokioTasks, World,
+};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::sync::Notify;
+
+use super::{
+    Master, MasterConfig, lock,
+    state::{KnownServer, State},
+    transition,
+};
+use crate::http::{Answer, Failure, Json, body::Bodies, finish};
+
+pub(crate) const CAPACITY: u64 = 1 << 40;
+
+pub(crate) fn id(name: &str) -> ServerId {
+    ServerId(name.into())
+}
+
+/// A state that knows servers `s1`, `s2`, …, each under boot 1.
+pub(crate) fn state_with_servers(count: usize) -> State {
+    let mut state = State::new(ClusterId(0xc));
+    for number in 1..=count {
+        state.servers.insert(
+            id(&format!("s{number}")),
+            KnownServer {
+                url: format!("http://s{number}:1"),
+                boot: Boot(1),
+                capacity_bytes: CAPACITY,
+            },
+        );
+    }
+    state
+}
+
+/// A vector of i64.
+pub(crate) fn draft(name: &str, keys: u64) -> ModelDraft {
+    ModelDraft::new(name, Shape::Vector { keys }, ElementType::I64)
+}
+
+pub(crate) fn request(id: u64, model: ModelDraft) -> CreateModel {
+    CreateModel {
+        id: ModelId(id),
+        model,
+        or_open: false,
+    }
+}
+
+/// Enters a model on all known servers and makes it live.
+pub(crate) fn make(state: &mut State, draft: ModelDraft, id: u64) -> Incarnation {
+    let alive = state.servers.keys().cloned().collect();
+    let incarnation = transition::create(state, &request(id, draft), &alive).unwrap();
+    let boots = state
+        .servers
+        .iter()
+        .map(|(id, s)| (id.clone(), s.boot))
+        .collect();
+    assert!(transition::make_live(state, incarnation, &boots));
+    incarnation
+}
+
+/// The registration of a server, with the copies that a state says it holds.
+pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
+    let server = id(name);
+    let mut copies = Vec::new();
+    for model in state.models.values() {
+        let hold = model.hold(&server);
+        for held in hold.iter().flat_map(|h| &h.partitions) {
+            copies.push(CopyReport {
+                incarnation: model.incarnation,
+                partition: held.partition,
+                epoch: held.epoch,
+                position: glint_protocol::Position(0),
+            });
+        }
+    }
+    Register {
+        server,
+        url: format!("http://{name}:1"),
+        boot: Boot(boot),
+        cluster: Some(state.cluster),
+        capacity_bytes: CAPACITY,
+        copies,
+    }
+}
+
+/// Storage in memory that fails, waits, or dies when it is told to.
+#[derive(Default)]
+pub(crate) struct FaultyStorage {
+    pub(crate) kept: MemoryStorage,
+    gate: Arc<tokio::sync::Mutex<()>>,
+    reached: Notify,
+    plan: Mutex<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    writes: usize,
+    fail: usize,
+    /// From this write on nothing succeeds; whether that write itself still reached the disk.
+    crash: Option<(usize, bool)>,
+}
+
+impl FaultyStorage {
+    /// Storage over what another one kept, dying at a write counted from 1.
+    pub(crate) fn crashing(kept: MemoryStorage, at: usize, written: bool) -> Self {
+        let storage = Self {
+            kept,
+            ..Self::default()
+        };
+        lock(&storage.plan).crash = Some((at, written));
+        storage
+    }
+
+    pub(crate) fn fail_next(&self, writes: usize) {
+        lock(&self.plan).fail = writes;
+    }
+
+    /// Makes writes wait while the result lives.
+    pub(crate) fn hold(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.gate).try_lock_owned().unwrap()
+    }
+
+    /// Waits until a write has begun.
+    pub(crate) async fn reached(&self) {
+        self.reached.notified().await;
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        lock(&self.plan).writes
+    }
+}
+
+impl Storage for FaultyStorage {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Option<Vec<u8>>>> {
+        self.kept.load(name)
+    }
+
+    fn store<'a>(&'a self, name: &'a str, content: Vec<u8>) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.reached.notify_one();
+            let _gate = self.gate.lock().await;
+            let (write, fail) = {
+                let mut plan = lock(&self.plan);
+                plan.writes += 1;
+                let failing = plan.fail > 0;
+                plan.fail = plan.fail.saturating_sub(1);
+                match plan.crash {
+                    Some((at, written)) if plan.writes >= at => {
+                        (plan.writes == at && written, true)
+                    }
+                    _ => (!failing, failing),
+                }
+            };
+            if write {
+                self.kept.store(name, content).await?;
+            }
+            if fail {
+                return Err(io::Error::other("the disk is gone"));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A server that notes its orders, and refuses them when told to.
+#[derive(Default)]
+pub(crate) struct FakeServer {
+    pub(crate) orders: Mutex<Vec<Orders>>,
+    pub(crate) refusal: Mutex<Option<ErrorBody>>,
+    pub(crate) down: Mutex<bool>,
+}
+
+impl FakeServer {
+    /// Everything it was told to hold and drop, in order.
+    pub(crate) fn told(&self) -> Vec<Orders> {
+        lock(&self.orders).clone()
+    }
+}
+
+async fn obey(
+    Shared(server): Shared<Arc<FakeServer>>,
+    Json(orders): Json<Orders>,
+) -> Answer<Json<serde_json::Value>> {
+    let refusal = lock(&server.refusal).clone();
+    match refusal {
+        Some(error) if orders.hold.iter().any(|h| h.creating) => Err(Failure(error)),
+        _ => {
+            lock(&server.orders).push(orders);
+            Ok(Json(serde_json::json!({})))
+        }
+    }
+}
+
+/// A network on which servers answer at `NAME:1`.
+#[derive(Default)]
+pub(crate) struct FakeNetwork {
+    servers: Mutex<BTreeMap<String, Arc<FakeServer>>>,
+}
+
+impl FakeNetwork {
+    pub(crate) fn server(&self, name: &str) -> Arc<FakeServer> {
+        let mut servers = lock(&self.servers);
+        Arc::clone(servers.entry(format!("{name}:1")).or_default())
+    }
+}
+
+impl Network for FakeNetwork {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let server = lock(&self.servers).get(address).cloned();
+            let server = server
+                .filter(|s| !*lock(&s.down))
+                .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            let (ours, theirs) = tokio::io::duplex(64 << 10);
+            let router = Router::new()
+                .route("/v1/orders", post(obey))
+                .with_state(server);
+            let service = TowerToHyperService::new(finish(router, Bodies::new(0)));
+            tokio::spawn(
+                hyper::server::conn::http1::Builder::new()
+                    .header_read_timeout(None)
+                    .serve_connection(TokioIo::new(theirs), service),
+            );
+            Ok(Box::new(ours) as BoxStream)
+        })
+    }
+
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
+
+/// A master with fake servers around it.
+pub(crate) struct Scene {
+    pub(crate) master: Master,
+    pub(crate) network: Arc<FakeNetwork>,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Scene {
+    /// A master over this storage; the servers are those of `network`.
+    pub(crate) async fn start(storage: Arc<dyn Storage>, network: Arc<FakeNetwork>) -> Self {
+        let world = World {
+            network: network.clone(),
+            clock: Arc::new(SystemClock),
+            random: Random::from_seed(7),
+            tasks: Arc::new(TokioTasks),
+        };
+        let shutdown = Shutdown::new();
+        let config = MasterConfig::default();
+        let master = Master::start(world, storage, config, shutdown.clone())
+            .await
+            .unwrap();
+        Self {
+            master,
+            network,
+            shutdown,
+        }
+    }
+
+    /// A master over empty storage, with registered servers of these names.
+    pub(crate) async fn with_servers(names: &[&str]) -> Self {
+        let scene = Self::start(Arc::new(MemoryStorage::default()), Arc::default()).await;
+        for name in names {
+            scene.register(name, 1).await.unwrap();
+        }
+        scene
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.master.shared.journal.state()
+    }
+
+    /// Registers a server with what the master thinks it holds if it is the same boot, else with nothing.
+    pub(crate) async fn register(&self, name: &str, boot: u64) -> Result<Registered, ErrorBody> {
+        self.network.server(name);
+        let state = self.state();
+        let mut request = registration(&state, name, boot);
+        let same = state
+            .servers
+            .get(&request.server)
+            .is_some_and(|s| s.boot == request.boot);
+        if !same {
+            request.copies.clear();
+        }
+        self.master.register(request).await
+    }
+
+    pub(crate) fn beat(&self, name: &str, boot: u64) -> Result<(), ErrorBody> {
+        self.master.heartbeat(&Heartbeat {
+            server: id(name),
+            boot: Boot(boot),
+            term: self.state().term,
+            load: ServerLoad::default(),
+        })
+    }
+
+    /// Lets time pass while these servers (of boot 1) send heartbeats.
+    pub(crate) async fn pass(&self, time: Duration, beating: &[&str]) {
+        let until = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < until {
+            for name in beating {
+                self.beat(name, 1).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

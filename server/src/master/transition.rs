@@ -1,0 +1,308 @@
+//! Every way in which the catalogue changes, as pure functions on [`State`]: the same state and arguments give the same
+//! result. An error leaves the state as it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use glint_protocol::{
+    Boot, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId, control::CreateModel,
+    error::GoneReason,
+};
+
+use super::{
+    placement::{Room, place},
+    size::Size,
+    state::{Assignment, Model, Phase, State, Tombstone, partition_bytes},
+};
+
+/// Tombstones that are kept: enough for every repeated request and every server that is told late.
+pub(crate) const MAX_TOMBSTONES: usize = 1024;
+/// Models that a cluster may have.
+pub(crate) const MAX_MODELS: usize = 4096;
+
+/// Finds or begins the model that a request asks for, on the servers that live: the incarnation to wait for.
+pub(crate) fn create(
+    state: &mut State,
+    request: &CreateModel,
+    alive: &BTreeSet<ServerId>,
+) -> Result<Incarnation, ErrorBody> {
+    let draft = &request.model;
+    draft.validate()?;
+    let name = &draft.name;
+    if let Some(own) = state.model(request.id) {
+        let differences = draft.differences(&own.spec);
+        if own.spec.name != *name || !differences.is_empty() {
+            return Err(ErrorBody::new(
+                ErrorCode::BadRequest,
+                format!(
+                    "id {} is that of model '{}', which was made by another request; choose a random id for each",
+                    request.id, own.spec.name
+                ),
+            ));
+        }
+        return Ok(own.incarnation);
+    }
+    if let Some(tombstone) = state.tombstone(request.id) {
+        return Err(tombstone.failure.clone().unwrap_or_else(|| {
+            ErrorBody::new(
+                ErrorCode::Gone,
+                format!("model '{name}' was made by this request and has been deleted since; send a new request with another id"),
+            )
+            .with(|detail| detail.reason = Some(tombstone.reason))
+        }));
+    }
+    if let Some(present) = state.models.get(name) {
+        let differences = draft.differences(&present.spec);
+        if !differences.is_empty() && request.or_open {
+            let list: Vec<String> = differences.iter().map(ToString::to_string).collect();
+            return Err(ErrorBody::new(
+                ErrorCode::SpecMismatch,
+                format!(
+                    "model '{name}' exists and is another one ({}); open it as it is, choose another name, or delete it first",
+                    list.join("; ")
+                ),
+            )
+            .with(|detail| detail.differences = differences));
+        }
+        if !request.or_open {
+            return Err(ErrorBody::new(
+                ErrorCode::AlreadyExists,
+                format!("model '{name}' exists; open it, choose another name, or delete it first"),
+            ));
+        }
+        return Ok(present.incarnation);
+    }
+    if state.models.len() >= MAX_MODELS {
+        return Err(ErrorBody::new(
+            ErrorCode::Busy,
+            format!("the cluster has {MAX_MODELS} models, the most that it can; delete some first"),
+        ));
+    }
+    let spec = draft.clone().resolve(alive.len() as u32)?;
+    let incarnation = Incarnation {
+        model: request.id,
+        generation: 1,
+    };
+    begin(state, spec, incarnation, alive)?;
+    Ok(incarnation)
+}
+
+/// Places a model and enters it as `creating`.
+fn begin(
+    state: &mut State,
+    spec: ModelSpec,
+    incarnation: Incarnation,
+    alive: &BTreeSet<ServerId>,
+) -> Result<(), ErrorBody> {
+    let candidates: Vec<ServerId> = alive
+        .iter()
+        .filter(|id| state.servers.contains_key(id))
+        .cloned()
+        .collect();
+    if candidates.is_empty() {
+        return Err(ErrorBody::new(
+            ErrorCode::NoServers,
+            "no server is registered with this master; start one with: glint server --master URL",
+        ));
+    }
+    let rooms: Vec<Room> = candidates.iter().map(|id| room(state, id)).collect();
+    let sizes = partition_bytes(&spec);
+    let Some(places) = place(&sizes, &rooms) else {
+        return Err(does_not_fit(&spec, &sizes, &candidates, &rooms));
+    };
+    // Only those that got something, in the order of their names.
+    let used: BTreeSet<u32> = places.iter().copied().collect();
+    let index: BTreeMap<u32, u32> = used.iter().copied().zip(0..).collect();
+    let epoch = state.fresh_epoch();
+    let assignment = Assignment {
+        servers: used
+            .iter()
+            .map(|&i| candidates[i as usize].clone())
+            .collect(),
+        holders: places.iter().map(|place| index[place]).collect(),
+        epochs: vec![epoch; places.len()],
+        lost: BTreeSet::new(),
+    };
+    let (name, revision) = (spec.name.clone(), state.fresh_revision());
+    let model =
+        Model::new(spec, incarnation, Phase::Creating, revision, assignment).ok_or_else(|| {
+            ErrorBody::new(ErrorCode::Internal, "a placement that contradicts itself")
+        })?;
+    state.models.insert(name, Arc::new(model));
+    Ok(())
+}
+
+fn room(state: &State, server: &ServerId) -> Room {
+    let placed = state.placed_bytes(server);
+    let capacity = state.servers.get(server).map_or(0, |s| s.capacity_bytes);
+    Room {
+        placed,
+        free: capacity.saturating_sub(placed),
+    }
+}
+
+fn does_not_fit(
+    spec: &ModelSpec,
+    sizes: &[u64],
+    candidates: &[ServerId],
+    rooms: &[Room],
+) -> ErrorBody {
+    const SHOWN: usize = 8;
+    let sum: u64 = sizes.iter().fold(0, |sum, &s| sum.saturating_add(s));
+    let largest = sizes.iter().copied().max().unwrap_or(0);
+    let free: u64 = rooms.iter().fold(0, |sum, r| sum.saturating_add(r.free));
+    let mut each: Vec<String> = candidates
+        .iter()
+        .zip(rooms)
+        .take(SHOWN)
+        .map(|(id, room)| format!("{id}: {}", Size(room.free)))
+        .collect();
+    if candidates.len() > SHOWN {
+        each.push("…".into());
+    }
+    let advice = if sum <= free {
+        "use more partitions, so that each is smaller, or give the servers more memory (--memory)"
+    } else {
+        "add servers, give them more memory (--memory), or delete models"
+    };
+    ErrorBody::new(
+        ErrorCode::DoesNotFit,
+        format!(
+            "model '{}' needs {} ({sum} bytes) in partitions of up to {}, and the live servers have {} free ({}); {advice}",
+            spec.name,
+            Size(sum),
+            Size(largest),
+            Size(free),
+            each.join(", "),
+        ),
+    )
+}
+
+/// Makes a model live if every holder has confirmed under the boot that is registered now; whether it did.
+pub(crate) fn make_live(
+    state: &mut State,
+    incarnation: Incarnation,
+    confirmed: &BTreeMap<ServerId, Boot>,
+) -> bool {
+    let Some(model) = creating(state, incarnation) else {
+        return false;
+    };
+    let all = model.servers.iter().all(|id| {
+        let registered = state.servers.get(id).map(|s| s.boot);
+        registered.is_some() && confirmed.get(id).copied() == registered
+    });
+    if all {
+        let mut live = Model::clone(&model);
+        live.phase = Phase::Live;
+        live.revision = state.fresh_revision();
+        state.models.insert(live.spec.name.clone(), Arc::new(live));
+    }
+    all
+}
+
+fn creating(state: &State, incarnation: Incarnation) -> Option<Arc<Model>> {
+    state
+        .model(incarnation.model)
+        .filter(|m| m.incarnation == incarnation && m.phase == Phase::Creating)
+        .cloned()
+}
+
+/// Ends the making of a model that a server refused; whoever asked for it finds `failure`.
+pub(crate) fn roll_back(state: &mut State, incarnation: Incarnation, failure: ErrorBody) {
+    if let Some(model) = creating(state, incarnation) {
+        state.models.remove(&model.spec.name);
+        bury(state, &model, Some(failure));
+    }
+}
+
+/// Places a model that is being made anew, on servers that live: nobody knows it yet and it has no values, so nothing can
+/// be lost. What the first choice of servers was told is undone by the generation.
+pub(crate) fn place_anew(
+    state: &mut State,
+    incarnation: Incarnation,
+    alive: &BTreeSet<ServerId>,
+) -> Result<(), ErrorBody> {
+    let Some(model) = creating(state, incarnation) else {
+        return Ok(());
+    };
+    state.models.remove(&model.spec.name);
+    let next = Incarnation {
+        generation: incarnation.generation.saturating_add(1),
+        ..incarnation
+    };
+    begin(state, model.spec.clone(), next, alive)?;
+    bury(state, &model, None);
+    Ok(())
+}
+
+/// Deletes the model of this name, if an id is given only that one. Deleting what that id has named before is fine.
+/// Returns what is no more.
+pub(crate) fn delete(
+    state: &mut State,
+    name: &str,
+    id: Option<ModelId>,
+) -> Result<Incarnation, ErrorBody> {
+    let unknown = |message: String| ErrorBody::new(ErrorCode::UnknownModel, message);
+    match (state.models.get(name).cloned(), id) {
+        (Some(model), id) if id.is_none_or(|id| id == model.incarnation.model) => {
+            state.models.remove(name);
+            bury(state, &model, None);
+            Ok(model.incarnation)
+        }
+        (_, Some(id)) => match state.tombstone(id) {
+            Some(tombstone) => Ok(tombstone.incarnation),
+            None => Err(unknown(format!(
+                "there is no model '{name}' with id {id}; see what there is with: glint models"
+            ))),
+        },
+        (_, None) => Err(unknown(no_model(name))),
+    }
+}
+
+/// What to say of a name that no model has.
+pub(crate) fn no_model(name: &str) -> String {
+    format!("there is no model '{name}'; see what there is with: glint models")
+}
+
+fn bury(state: &mut State, model: &Model, failure: Option<ErrorBody>) {
+    state.tombstones.push_back(Tombstone {
+        incarnation: model.incarnation,
+        reason: GoneReason::Deleted,
+        awaited: model.servers.iter().cloned().collect(),
+        failure,
+    });
+    if state.tombstones.len() > MAX_TOMBSTONES {
+        // The oldest that nobody waits for; if there is none, the oldest: who still holds it will report an orphan.
+        let oldest = state
+            .tombstones
+            .iter()
+            .position(|t| t.awaited.is_empty())
+            .unwrap_or(0);
+        state.tombstones.remove(oldest);
+    }
+}
+
+/// Notes that a server has obeyed the orders to drop these.
+pub(crate) fn dropped(state: &mut State, server: &ServerId, incarnations: &[Incarnation]) {
+    for tombstone in &mut state.tombstones {
+        if incarnations.contains(&tombstone.incarnation) {
+            tombstone.awaited.remove(server);
+        }
+    }
+}
+
+/// Forgets a server that holds nothing.
+pub(crate) fn forget(state: &mut State, server: &ServerId) {
+    if !state.is_needed(server) {
+        state.servers.remove(server);
+        for tombstone in &mut state.tombstones {
+            tombstone.awaited.remove(server);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "transition/tests.rs"]
+mod tests;
