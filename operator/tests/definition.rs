@@ -1,0 +1,198 @@
+//! The definition of the custom resource: up to date, small enough, described.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::{fs, path::Path};
+
+use glint_operator::{api::ParameterServer, crd};
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+/// `kubectl apply` without `--server-side` keeps the whole object in an annotation, and all annotations together may have
+/// this many bytes.
+const ANNOTATIONS_LIMIT: usize = 262_144;
+
+fn definition() -> Value {
+    serde_json::to_value(ParameterServer::crd()).expect("a definition is JSON")
+}
+
+fn version() -> Value {
+    definition()["spec"]["versions"][0].clone()
+}
+
+/// Calls `visit` with the path and schema of every field below `schema`.
+fn fields(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        visit(&path, field);
+        fields(field, &path, visit);
+    }
+    for (key, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if schema[key].is_object() {
+            let path = format!("{path}{mark}");
+            visit(&path, &schema[key]);
+            fields(&schema[key], &path, visit);
+        }
+    }
+}
+
+#[test]
+fn the_generated_file_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/parameterservers.yaml");
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    let generated = crd::yaml().expect("a definition is YAML");
+    assert!(
+        committed == generated,
+        "crds/parameterservers.yaml is not what the types in operator/src/api.rs say; run in the root of the repository:\n\n    {}\n",
+        crd::COMMAND
+    );
+}
+
+#[test]
+fn what_is_printed_is_the_definition() {
+    let printed: Value = serde_saphyr::from_str(&crd::yaml().expect("a definition is YAML"))
+        .expect("what is printed is YAML");
+    assert_eq!(printed, definition());
+}
+
+#[test]
+fn plain_kubectl_apply_can_hold_the_definition() {
+    let bytes = definition().to_string().len();
+    assert!(
+        bytes < ANNOTATIONS_LIMIT,
+        "the definition has {bytes} bytes as JSON, and kubectl apply takes less than {ANNOTATIONS_LIMIT}: leave out descriptions or fields that embed large types"
+    );
+}
+
+#[test]
+fn it_is_found_by_its_names_and_scaled_by_its_servers() {
+    let definition = definition();
+    assert_eq!(definition["metadata"]["name"], "parameterservers.glint.dev");
+    let names = &definition["spec"]["names"];
+    assert_eq!(names["shortNames"][0], "pserver");
+    assert_eq!(names["categories"][0], "glint");
+    assert_eq!(definition["spec"]["scope"], "Namespaced");
+
+    let scale = &version()["subresources"]["scale"];
+    let paths = [
+        ("specReplicasPath", "integer"),
+        ("statusReplicasPath", "integer"),
+        ("labelSelectorPath", "string"),
+    ];
+    for (key, kind) in paths {
+        let path = scale[key].as_str().expect("a path");
+        let pointer = path.replace('.', "/properties/");
+        let field = version()["schema"]["openAPIV3Schema"]
+            .pointer(&pointer)
+            .cloned()
+            .unwrap_or_else(|| panic!("{key} points to {path}, which is no field"));
+        assert_eq!(field["type"], kind, "{path}");
+    }
+}
+
+#[test]
+fn every_column_shows_a_field_that_there_is() {
+    let version = version();
+    let schema = &version["schema"]["openAPIV3Schema"];
+    let columns = version["additionalPrinterColumns"]
+        .as_array()
+        .expect("columns");
+    let names: Vec<_> = columns.iter().map(|column| &column["name"]).collect();
+    assert_eq!(
+        names,
+        [
+            "Servers",
+            "Ready",
+            "Partitions",
+            "Phase",
+            "Age",
+            "Image",
+            "Message"
+        ]
+    );
+    for column in columns {
+        let path = column["jsonPath"].as_str().expect("a path");
+        if path.starts_with(".metadata.") {
+            continue;
+        }
+        let pointer = path
+            .replace(r#"[?(@.type=="Ready")]"#, "/items")
+            .replace('.', "/properties/");
+        assert!(
+            schema.pointer(&pointer).is_some(),
+            "column {} shows {path}, which is no field",
+            column["name"]
+        );
+    }
+}
+
+#[test]
+fn every_field_of_spec_and_status_is_described() {
+    let version = version();
+    let schema = &version["schema"]["openAPIV3Schema"];
+    let mut seen = 0;
+    fields(schema, "", &mut |path, field| {
+        // Items and values of maps are described by the field that has them.
+        if path.ends_with(['}', ']']) {
+            return;
+        }
+        seen += 1;
+        let ours = path.matches('.').count() <= 2;
+        let text = field["description"].as_str().unwrap_or_default();
+        assert!(
+            !ours || path == ".status" || !text.is_empty(),
+            "{path} says nothing of itself"
+        );
+    });
+    assert!(seen > 100, "{seen} fields");
+}
+
+#[test]
+fn the_api_server_understands_every_format_and_drops_null() {
+    let version = version();
+    let schema = &version["schema"]["openAPIV3Schema"];
+    fields(schema, "", &mut |path, field| {
+        if let Some(format) = field["format"].as_str() {
+            assert!(
+                ["int32", "int64", "date-time"].contains(&format),
+                "{path} has the format {format}, which Kubernetes ignores with a warning"
+            );
+        }
+        // kube marks all of Kubernetes' own "integer or string" so; no rule asks whether one of them is there.
+        if path.starts_with(".spec") && field["x-kubernetes-int-or-string"].is_null() {
+            assert!(field["nullable"].is_null(), "{path} may be null");
+        }
+    });
+}
+
+/// The API server refuses a definition whose rules might cost too much, and what has no bound might be endless.
+#[test]
+fn whatever_a_rule_walks_over_is_bounded() {
+    let version = version();
+    let mut walks = 0;
+    fields(
+        &version["schema"]["openAPIV3Schema"],
+        "",
+        &mut |path, field| {
+            let rules = field["x-kubernetes-validations"].as_array();
+            for rule in rules.into_iter().flatten() {
+                if rule["rule"]
+                    .as_str()
+                    .expect("an expression")
+                    .contains("self.all(")
+                {
+                    walks += 1;
+                    let bound = if field["type"] == "array" {
+                        "maxItems"
+                    } else {
+                        "maxProperties"
+                    };
+                    assert!(
+                        field[bound].is_u64(),
+                        "{path} has a rule over all it holds, and no {bound}"
+                    );
+                }
+            }
+        },
+    );
+    assert!(walks > 0);
+}
