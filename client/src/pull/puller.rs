@@ -1,0 +1,276 @@
+//! Small pulls of one server: while its requests are out, what queues becomes the next one.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use glint_protocol::{
+    Epoch, ErrorBody, Incarnation, Number,
+    buffer::BufferPool,
+    frame::{GroupHeader, Kind, Op, RequestHeader},
+};
+use glint_world::http::{Connections, Frames};
+use tokio::sync::{mpsc, oneshot};
+
+use super::NO_LANE;
+use crate::{
+    reply,
+    routing::Model,
+    transport::{Path, Server, Transport, Trouble},
+};
+
+/// Bytes of sections and values that one shared request holds at most.
+const MOST_BYTES: usize = 1 << 20;
+/// Operations that share a request at most.
+const MOST_PULLS: usize = 1024;
+
+/// What one section brought.
+pub(crate) type PartReply = Result<Bytes, ErrorBody>;
+
+/// A small pull: sections of one model that are all at one server.
+#[derive(Debug)]
+pub(crate) struct SmallPull {
+    pub(crate) model: Arc<Model>,
+    pub(crate) parts: Vec<SmallPart>,
+    /// The sections, one after another.
+    pub(crate) sections: Vec<u8>,
+    /// Whom to answer. A caller that has gone away is not asked for.
+    pub(crate) reply: oneshot::Sender<Result<Vec<PartReply>, Trouble>>,
+}
+
+/// One section of a small pull.
+#[derive(Debug)]
+pub(crate) struct SmallPart {
+    pub(crate) partition: u32,
+    /// Bytes of the section.
+    pub(crate) section: usize,
+    /// Bytes of values it asks for.
+    pub(crate) values: usize,
+}
+
+/// The queue of small pulls of a server. Every pull in it is one that a caller waits for, so that callers bound it.
+#[derive(Clone)]
+pub(crate) struct Puller {
+    queue: mpsc::UnboundedSender<SmallPull>,
+}
+
+impl fmt::Debug for Puller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Puller")
+    }
+}
+
+impl Puller {
+    /// Starts the task. It ends when the server is forgotten: it does not hold it.
+    pub(crate) fn start(transport: &Arc<Transport>, server: &Server, pool: &BufferPool) -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        let task = Task {
+            transport: Arc::clone(transport),
+            to: server.connections.clone(),
+            pool: pool.clone(),
+        };
+        transport.world.tasks.spawn(Box::pin(task.run(waiting)));
+        Self { queue }
+    }
+
+    pub(crate) fn submit(&self, pull: SmallPull) {
+        // When the task has ended, its runtime has; the pull is dropped, and its caller learns of it by that.
+        let _ = self.queue.send(pull);
+    }
+}
+
+struct Task {
+    transport: Arc<Transport>,
+    to: Connections,
+    pool: BufferPool,
+}
+
+/// A group of a shared request.
+struct Group {
+    incarnation: Incarnation,
+    partition: u32,
+    epoch: Epoch,
+    element: glint_protocol::ElementType,
+    sections: u16,
+    length: usize,
+}
+
+/// A shared request: which section of which pull is in which group, ordered by group.
+struct Batch {
+    pulls: Vec<SmallPull>,
+    groups: usize,
+    members: Vec<Member>,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    group: u32,
+    pull: u32,
+    part: u32,
+    /// Where its section begins in its pull's.
+    from: u32,
+}
+
+impl Task {
+    async fn run(self, mut waiting: mpsc::UnboundedReceiver<SmallPull>) {
+        let mut running = FuturesUnordered::new();
+        let mut queue = Vec::new();
+        let mut open = true;
+        while open || !running.is_empty() || !queue.is_empty() {
+            let free = running.len() < self.transport.per_server;
+            if free && !queue.is_empty() {
+                let batch = take_batch(&mut queue);
+                if !batch.is_empty() {
+                    running.push(self.exchange(batch));
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some(()) = running.next(), if !running.is_empty() => {}
+                some = waiting.recv_many(&mut queue, MOST_PULLS), if open && free => open = some > 0,
+            }
+        }
+    }
+
+    async fn exchange(&self, pulls: Vec<SmallPull>) {
+        let (batch, body) = self.build(pulls);
+        match self.transport.exchange(&self.to, Path::Pull, body).await {
+            Ok(reply) => batch.distribute(&reply),
+            Err(trouble) => batch.fail(&trouble),
+        }
+    }
+
+    fn build(&self, pulls: Vec<SmallPull>) -> (Batch, Frames) {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut places: HashMap<(Incarnation, u32), u32> = HashMap::new();
+        let mut members = Vec::with_capacity(pulls.len());
+        for (at, pull) in pulls.iter().enumerate() {
+            let mut from = 0;
+            for (part_at, part) in pull.parts.iter().enumerate() {
+                let key = (pull.model.incarnation, part.partition);
+                let place = *places.entry(key).or_insert_with(|| {
+                    groups.push(Group {
+                        incarnation: key.0,
+                        partition: key.1,
+                        epoch: pull.model.holder(key.1).1,
+                        element: pull.model.spec.element,
+                        sections: 0,
+                        length: 0,
+                    });
+                    groups.len() as u32 - 1
+                });
+                let group = &mut groups[place as usize];
+                group.sections += 1;
+                group.length += part.section;
+                members.push(Member {
+                    group: place,
+                    pull: at as u32,
+                    part: part_at as u32,
+                    from,
+                });
+                from += part.section as u32;
+            }
+        }
+        members.sort_by_key(|member| member.group);
+        let head = RequestHeader {
+            kind: Kind::Pull,
+            groups: groups.len() as u32,
+            lane: NO_LANE,
+            number: Number(0),
+        };
+        let mut body = self.pool.take(16 << 10);
+        body.extend_from_slice(&head.encode());
+        let mut begun = None;
+        for member in &members {
+            if begun != Some(member.group) {
+                begun = Some(member.group);
+                let group = &groups[member.group as usize];
+                let header = GroupHeader {
+                    incarnation: group.incarnation,
+                    partition: group.partition,
+                    epoch: group.epoch,
+                    prev: Number(0),
+                    digest: 0,
+                    op: Op::Pull,
+                    element: Some(group.element),
+                    sections: group.sections,
+                    length: group.length as u32,
+                };
+                body.extend_from_slice(&header.encode());
+            }
+            let pull = &pulls[member.pull as usize];
+            let from = member.from as usize;
+            let length = pull.parts[member.part as usize].section;
+            body.extend_from_slice(&pull.sections[from..from + length]);
+        }
+        let batch = Batch {
+            pulls,
+            groups: groups.len(),
+            members,
+        };
+        (batch, Frames::from(body.freeze()))
+    }
+}
+
+/// The next pulls that share a request; those whose callers have gone away are left out.
+fn take_batch(queue: &mut Vec<SmallPull>) -> Vec<SmallPull> {
+    let mut bytes = 0;
+    let fitting = queue
+        .iter()
+        .take(MOST_PULLS)
+        .take_while(|pull| {
+            let values: usize = pull.parts.iter().map(|part| part.values).sum();
+            bytes += pull.sections.len().max(values);
+            bytes <= MOST_BYTES
+        })
+        .count()
+        .max(1);
+    let rest = queue.split_off(fitting);
+    let mut batch = std::mem::replace(queue, rest);
+    batch.retain(|pull| !pull.reply.is_closed());
+    batch
+}
+
+impl Batch {
+    fn fail(self, trouble: &Trouble) {
+        for pull in self.pulls {
+            let _ = pull.reply.send(Err(trouble.clone()));
+        }
+    }
+
+    fn distribute(self, bytes: &Bytes) {
+        let answers = match reply::answers(bytes, Kind::PullReply, self.groups) {
+            Ok(answers) => answers,
+            Err(strange) => return self.fail(&Trouble::NotGlint(strange)),
+        };
+        let mut replies: Vec<Vec<PartReply>> = self
+            .pulls
+            .iter()
+            .map(|pull| vec![Ok(Bytes::new()); pull.parts.len()])
+            .collect();
+        let (mut begun, mut at) = (None, 0);
+        for member in &self.members {
+            let answer = &answers[member.group as usize];
+            if begun != Some(member.group) {
+                begun = Some(member.group);
+                at = 0;
+            }
+            let length = self.pulls[member.pull as usize].parts[member.part as usize].values;
+            let place = &mut replies[member.pull as usize][member.part as usize];
+            if let Some(error) = answer.error() {
+                *place = Err(error);
+            } else if at + length <= answer.payload.len() {
+                *place = Ok(answer.payload.slice(at..at + length));
+                at += length;
+            } else {
+                let strange = "a result has fewer values than its group asks for".to_owned();
+                return self.fail(&Trouble::NotGlint(strange));
+            }
+        }
+        for (pull, reply) in self.pulls.into_iter().zip(replies) {
+            // A caller that has gone away meanwhile needs no answer.
+            let _ = pull.reply.send(Ok(reply));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Pushes. The caller's task encodes pieces and hands them to lanes; a lane's task numbers them, sends them and settles
+//! them, whatever becomes of the caller.
+
+mod book;
+mod group;
+mod lane;
+mod ticket;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use glint_protocol::Element;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+pub(crate) use self::lane::{LaneSender, start};
+use self::ticket::{Outcome, Piece, Ticket, Waiting};
+use crate::{
+    ClientOptions, Error, Result,
+    client::Shared,
+    plan::{Part, Plan},
+    retry::Attempts,
+    routing::Model,
+    stats::count,
+};
+
+/// Hand-overs of at least this many bytes use pooled buffers; smaller ones would pin large buffers for little.
+const POOLED: usize = 256 << 10;
+
+/// Pushes the caller's values to where the plan says.
+pub(crate) async fn push<T: Element>(
+    shared: &Shared,
+    model: &Arc<Model>,
+    plan: &Plan,
+    values: &[T],
+    deadline: Instant,
+) -> Result<()> {
+    let mut push = Push {
+        shared,
+        model,
+        plan,
+        deadline,
+        started: Attempts::new(),
+        running: FuturesUnordered::new(),
+        bytes: 0,
+        applied: 0,
+        failure: None,
+    };
+    if let [part] = &plan.parts[..] {
+        // The usual small operation: nothing to run beside.
+        return push.single(part, values).await;
+    }
+    push.all(values).await;
+    push.end(values.len() as u64)
+}
+
+struct Push<'a> {
+    shared: &'a Shared,
+    model: &'a Arc<Model>,
+    plan: &'a Plan,
+    deadline: Instant,
+    started: Attempts,
+    running: FuturesUnordered<Waiting>,
+    /// Bytes handed over and not ended.
+    bytes: usize,
+    applied: u64,
+    failure: Option<Error>,
+}
+
+/// Parts that go through one lane together.
+#[derive(Default)]
+struct Bundle {
+    parts: Vec<u32>,
+    bytes: usize,
+}
+
+impl Push<'_> {
+    async fn single<T: Element>(&mut self, part: &Part, values: &[T]) -> Result<()> {
+        let bytes = self.plan.section_length(part, T::SIZE, true);
+        if self.room(bytes).await
+            && let Some(permit) = self.permit(bytes).await
+        {
+            let mut waiting = self.submit(std::slice::from_ref(part), bytes, values, permit);
+            match tokio::time::timeout_at(self.deadline, &mut waiting).await {
+                Ok(outcome) => self.take(outcome),
+                Err(_) => self.give_up(&[&waiting]),
+            }
+        }
+        self.end(values.len() as u64)
+    }
+
+    async fn all<T: Element>(&mut self, values: &[T]) {
+        let lanes = self.shared.lanes.len();
+        let most = self.shared.options.request_bytes;
+        let mut open: Vec<Bundle> = Vec::new();
+        open.resize_with(lanes, Bundle::default);
+        for (index, part) in self.plan.parts.iter().enumerate() {
+            let bytes = self.plan.section_length(part, T::SIZE, true);
+            let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
+            if !bundle.parts.is_empty() && bundle.bytes + bytes > most {
+                let full = std::mem::take(bundle);
+                if !self.hand_over(full, values).await {
+                    return self.drain().await;
+                }
+            }
+            let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
+            bundle.parts.push(index as u32);
+            bundle.bytes += bytes;
+        }
+        for bundle in open {
+            if !bundle.parts.is_empty() && !self.hand_over(bundle, values).await {
+                break;
+            }
+        }
+        self.drain().await;
+    }
+
+    /// Hands a bundle to its lane as soon as there is room for it; false when the push has failed meanwhile.
+    async fn hand_over<T: Element>(&mut self, bundle: Bundle, values: &[T]) -> bool {
+        if !self.room(bundle.bytes).await {
+            return false;
+        }
+        let Some(permit) = self.permit(bundle.bytes).await else {
+            return false;
+        };
+        let parts: Vec<Part> = bundle
+            .parts
+            .iter()
+            .map(|&index| self.plan.parts[index as usize])
+            .collect();
+        let waiting = self.submit(&parts, bundle.bytes, values, permit);
+        self.bytes += bundle.bytes;
+        self.running.push(waiting);
+        true
+    }
+
+    /// Waits until this push has few enough bytes in flight: so that its buffers are reused while they are in the cache.
+    async fn room(&mut self, bytes: usize) -> bool {
+        let servers = self.model.routes().server_count();
+        let options = &self.shared.options;
+        let window = (options.connections * servers + 2).saturating_mul(options.request_bytes);
+        while self.failure.is_none() && self.bytes > 0 && self.bytes + bytes > window {
+            self.one().await;
+        }
+        self.failure.is_none()
+    }
+
+    async fn permit(&mut self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let most = self.shared.options.in_flight_bytes;
+        // Small pieces cost more than their bytes.
+        let permits = bytes.clamp(1024.min(most), most) as u32;
+        let semaphore = Arc::clone(&self.shared.in_flight);
+        if let Ok(permit) = Arc::clone(&semaphore).try_acquire_many_owned(permits) {
+            return Some(permit);
+        }
+        match tokio::time::timeout_at(self.deadline, semaphore.acquire_many_owned(permits)).await {
+            Ok(Ok(permit)) => Some(permit),
+            Ok(Err(_)) => {
+                self.failure.get_or_insert(Error::Closed);
+                None
+            }
+            Err(_) => {
+                self.started.failed("too many pushes are in flight");
+                let running: Vec<Waiting> = std::mem::take(&mut self.running).into_iter().collect();
+                self.give_up(&running.iter().collect::<Vec<_>>());
+                None
+            }
+        }
+    }
+
+    /// Encodes parts that belong to one lane and hands them to it.
+    fn submit<T: Element>(
+        &self,
+        parts: &[Part],
+        bytes: usize,
+        values: &[T],
+        permit: OwnedSemaphorePermit,
+    ) -> Waiting {
+        let settling = ClientOptions::settling(self.shared.options.deadline);
+        let ticket = Arc::new(Ticket::new(
+            self.deadline,
+            self.deadline.checked_sub(settling).unwrap_or(self.deadline),
+            parts.len(),
+            permit,
+        ));
+        let sections = if bytes >= POOLED {
+            let mut buffer = self.shared.pool.take(bytes);
+            self.encode(parts, values, &mut buffer);
+            buffer.freeze()
+        } else {
+            let mut buffer = Vec::with_capacity(bytes);
+            self.encode(parts, values, &mut buffer);
+            Bytes::from(buffer)
+        };
+        let lane = lane_of(self.model, parts[0].partition, self.shared.lanes.len());
+        let mut at = 0;
+        let mut rest = sections;
+        for part in parts {
+            let length = self.plan.section_length(part, T::SIZE, true);
+            at += length;
+            let section = if at == bytes {
+                std::mem::take(&mut rest)
+            } else {
+                rest.split_to(length)
+            };
+            let piece = Piece::new(
+                Arc::clone(self.model),
+                part.partition,
+                section,
+                part.values as u64,
+                Arc::clone(&ticket),
+            );
+            self.shared.lanes[lane].submit(piece);
+        }
+        Waiting::new(ticket, bytes)
+    }
+
+    fn encode<T: Element>(&self, parts: &[Part], values: &[T], out: &mut Vec<u8>) {
+        let rule = Some(self.model.spec.rule);
+        for part in parts {
+            self.plan.write_section(part, rule, T::SIZE, out);
+            self.plan.gather(part, values, out);
+        }
+    }
+
+    async fn drain(&mut self) {
+        while !self.running.is_empty() {
+            self.one().await;
+        }
+    }
+
+    /// Waits for one hand-over to end.
+    async fn one(&mut self) {
+        match tokio::time::timeout_at(self.deadline, self.running.next()).await {
+            Ok(Some(outcome)) => {
+                self.bytes -= outcome.bytes;
+                self.take(outcome);
+            }
+            Ok(None) => self.bytes = 0,
+            Err(_) => {
+                let running: Vec<Waiting> = std::mem::take(&mut self.running).into_iter().collect();
+                self.bytes = 0;
+                self.give_up(&running.iter().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        self.applied += outcome.applied;
+        if let Some(error) = outcome.failure {
+            // What is unknown weighs more than what is certain.
+            let unknown = error.applied() == crate::Applied::Unknown;
+            if self.failure.is_none() || unknown {
+                self.failure = Some(error);
+            }
+        }
+    }
+
+    /// The deadline has passed.
+    fn give_up(&mut self, running: &[&Waiting]) {
+        let mut unknown = false;
+        for waiting in running {
+            if let Some(outcome) = waiting.outcome() {
+                self.take(outcome);
+                continue;
+            }
+            let (sent, attempts, last) = waiting.cancel();
+            unknown |= sent;
+            self.started.count = self.started.count.max(attempts);
+            self.started.last = last.or(self.started.last.take());
+        }
+        let tried = self.started.tried();
+        let model = self.model.name();
+        let error = if unknown {
+            Error::Unknown {
+                model: model.to_owned(),
+                cause: "the deadline passed before it could be settled".into(),
+                tried,
+            }
+        } else {
+            Error::DeadlineExceeded {
+                what: format!("a push to model '{model}'"),
+                tried,
+            }
+        };
+        if self.failure.is_none() || unknown {
+            self.failure = Some(error);
+        }
+    }
+
+    fn end(&mut self, values: u64) -> Result<()> {
+        count(&self.shared.counters.values_pushed, self.applied);
+        match self.failure.take() {
+            None => Ok(()),
+            Some(error) if self.applied == 0 => Err(error),
+            Some(error) => Err(Error::Partial {
+                model: self.model.name().to_owned(),
+                applied: self.applied,
+                of: values,
+                cause: Box::new(error),
+            }),
+        }
+    }
+}
+
+/// The lane that all pushes of this client to a partition go through, so that they stay in order. Neighbouring partitions
+/// have different lanes.
+fn lane_of(model: &Model, partition: u32, lanes: usize) -> usize {
+    let offset = model.incarnation.model.0 as usize % lanes;
+    (offset + partition as usize) % lanes
+}

@@ -1,0 +1,303 @@
+//! One partition's share of a numbered request, from the moment it is frozen until its number is settled.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use glint_protocol::{
+    Epoch, ErrorCode, Number,
+    error::{ErrorBody, Retry},
+    frame::{self, GroupHeader, Kind, Op, RequestHeader, Status},
+};
+use glint_world::http::Frames;
+use tokio::time::Instant;
+
+use super::{
+    book::{LaneTag, Slot},
+    ticket::Piece,
+};
+use crate::{
+    Applied, Error, pull::refusal, reply::Answer, retry::Attempts, routing::Model,
+    transport::Trouble,
+};
+
+/// Sections up to this many bytes are copied into one buffer; larger ones go to the network from where they are.
+const COPIED: usize = 4096;
+
+/// What is frozen: the same sections under the same lane and number in every copy.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) slot: Slot,
+    pub(crate) model: Arc<Model>,
+    pub(crate) partition: u32,
+    pub(crate) lane: Arc<LaneTag>,
+    pub(crate) number: Number,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) digest: u32,
+    pub(crate) length: usize,
+    pub(crate) attempts: Attempts,
+    /// A copy may have left: without one the number needs no settling.
+    pub(crate) sent: bool,
+    /// All its operations are given up: only the number is to be settled.
+    pub(crate) skip: bool,
+    /// The epoch at which it was sent last.
+    pub(crate) epoch: Epoch,
+    /// How many refreshes of the map had ended then.
+    pub(crate) refreshes: u64,
+}
+
+/// What an attempt means for a group.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Settled: the update is in.
+    Applied,
+    /// Settled: the number is in the ledger, the update is not in.
+    Skipped,
+    /// Its number is settled or cannot be settled; its operations have failed.
+    Failed(Error, LaneEnd),
+    /// The same again.
+    Again { fresh_map: bool },
+    /// Certainly not applied, and its lane is too old: the same sections under a number of a new lane.
+    Reissue { horizon: Option<u64> },
+}
+
+/// What becomes of the lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneEnd {
+    /// It goes on.
+    Keep,
+    /// It gives no more numbers; what is out on it is still settled.
+    Replace,
+    /// It has ended, with all that is out on it.
+    End,
+}
+
+impl Group {
+    pub(crate) fn freeze(
+        slot: Slot,
+        lane: Arc<LaneTag>,
+        number: Number,
+        pieces: Vec<Piece>,
+    ) -> Option<Self> {
+        let first = pieces.first()?;
+        let (model, partition) = (Arc::clone(&first.model), first.partition);
+        let sections = pieces.iter().map(|piece| &piece.section[..]);
+        let digest = frame::digest(model.incarnation, partition, sections);
+        let length = pieces.iter().map(|piece| piece.section.len()).sum();
+        Some(Self {
+            slot,
+            model,
+            partition,
+            lane,
+            number,
+            digest,
+            length,
+            pieces,
+            attempts: Attempts::new(),
+            sent: false,
+            skip: false,
+            epoch: Epoch(0),
+            refreshes: 0,
+        })
+    }
+
+    /// The last deadline of its operations.
+    fn deadline(&self) -> Instant {
+        let deadlines = self.pieces.iter().map(|piece| piece.ticket.deadline);
+        deadlines.max().unwrap_or(self.attempts.since)
+    }
+
+    /// When it is no longer tried, only settled: when every operation in it has come so far.
+    pub(crate) fn settle_by(&self) -> Instant {
+        let times = self.pieces.iter().map(|piece| piece.ticket.settle_by);
+        times.max().unwrap_or(self.attempts.since)
+    }
+
+    /// When even settling is given up.
+    pub(crate) fn give_up_by(&self, timeout: std::time::Duration) -> Instant {
+        self.deadline() + timeout
+    }
+
+    fn note(&mut self, cause: &dyn ToString) {
+        let cause = cause.to_string();
+        for piece in &self.pieces {
+            piece.ticket.note(self.attempts.count, &cause);
+        }
+        self.attempts.last = Some(cause);
+    }
+
+    pub(crate) fn unknown(&self, cause: impl Into<String>) -> Error {
+        Error::Unknown {
+            model: self.model.name().to_owned(),
+            cause: cause.into(),
+            tried: self.attempts.tried(),
+        }
+    }
+
+    pub(crate) fn not_applied(&self) -> Error {
+        Error::DeadlineExceeded {
+            what: format!("a push to model '{}'", self.model.name()),
+            tried: self.attempts.tried(),
+        }
+    }
+
+    /// After a refusal: certainly not applied if this was the only copy.
+    fn doubt(&self) -> Applied {
+        if self.attempts.count > 1 {
+            Applied::Unknown
+        } else {
+            Applied::No
+        }
+    }
+
+    /// Ends its operations.
+    pub(crate) fn end(self, end: &Result<(), Error>) {
+        for piece in self.pieces {
+            piece.end(end.clone());
+        }
+    }
+
+    /// Judges the answer of a server to this group.
+    pub(crate) fn judge(&mut self, answer: &Answer, now: Instant) -> Verdict {
+        if self.lane.has_ended() {
+            return Verdict::Failed(self.unknown("its lane has ended"), LaneEnd::Keep);
+        }
+        match answer.status {
+            Status::Applied => Verdict::Applied,
+            Status::Skipped => Verdict::Skipped,
+            Status::Values => {
+                self.note(&"values answer a push");
+                Verdict::Again { fresh_map: true }
+            }
+            Status::Error(code) => {
+                let body = answer
+                    .error()
+                    .unwrap_or_else(|| ErrorBody::new(code, String::new()));
+                self.note(&body);
+                self.judge_error(body, now)
+            }
+        }
+    }
+
+    fn judge_error(&mut self, body: ErrorBody, now: Instant) -> Verdict {
+        let failed = |error| Verdict::Failed(error, LaneEnd::Keep);
+        let applied = self.doubt();
+        match body.code {
+            ErrorCode::Bad => failed(refusal(&self.model, self.partition, body, Applied::No)),
+            ErrorCode::Gone => failed(refusal(&self.model, self.partition, body, applied)),
+            ErrorCode::Lost => Verdict::Failed(
+                refusal(&self.model, self.partition, body, applied),
+                LaneEnd::Replace,
+            ),
+            ErrorCode::LaneExpired if now > self.deadline() => {
+                Verdict::Failed(self.unknown(body.to_string()), LaneEnd::Replace)
+            }
+            ErrorCode::LaneExpired if self.skip => {
+                Verdict::Failed(self.not_applied(), LaneEnd::Replace)
+            }
+            ErrorCode::LaneExpired => Verdict::Reissue {
+                horizon: body.detail.and_then(|d| d.horizon),
+            },
+            ErrorCode::StaleMap => {
+                if let Some(hint) = body.detail.as_ref().and_then(|d| d.hint.as_ref()) {
+                    self.model.take_hint(self.partition, hint);
+                }
+                Verdict::Again { fresh_map: true }
+            }
+            code => match code.retry() {
+                Retry::Later => Verdict::Again { fresh_map: false },
+                Retry::FreshMap => Verdict::Again { fresh_map: true },
+                Retry::NewLane => Verdict::Failed(self.unknown(body.to_string()), LaneEnd::End),
+                Retry::Never => self.refused(body),
+            },
+        }
+    }
+
+    /// A refusal that another attempt would not change.
+    fn refused(&self, body: ErrorBody) -> Verdict {
+        match self.doubt() {
+            Applied::No => Verdict::Failed(Error::Refused(Box::new(body)), LaneEnd::Keep),
+            // An earlier copy may still be on its way, and nothing here settles it.
+            Applied::Unknown => Verdict::Failed(self.unknown(body.to_string()), LaneEnd::Replace),
+        }
+    }
+
+    /// Judges that a whole request brought no answer.
+    pub(crate) fn judge_trouble(&mut self, trouble: &Trouble) -> Verdict {
+        if self.lane.has_ended() {
+            return Verdict::Failed(self.unknown("its lane has ended"), LaneEnd::Keep);
+        }
+        self.note(trouble);
+        match trouble {
+            Trouble::Unsent(_) => Verdict::Again { fresh_map: true },
+            Trouble::Unanswered(_) | Trouble::NotGlint(_) => {
+                self.sent = true;
+                Verdict::Again { fresh_map: true }
+            }
+            Trouble::Refused(body) => {
+                self.sent = true;
+                match body.code.retry() {
+                    Retry::Later => Verdict::Again { fresh_map: false },
+                    Retry::FreshMap => Verdict::Again { fresh_map: true },
+                    Retry::Never | Retry::NewLane => self.refused(body.clone()),
+                }
+            }
+        }
+    }
+
+    fn header(&self, prev: Number) -> GroupHeader {
+        GroupHeader {
+            incarnation: self.model.incarnation,
+            partition: self.partition,
+            epoch: self.epoch,
+            prev,
+            digest: if self.skip { 0 } else { self.digest },
+            op: if self.skip { Op::Skip } else { Op::Update },
+            element: (!self.skip).then_some(self.model.spec.element),
+            sections: if self.skip {
+                0
+            } else {
+                self.pieces.len() as u16
+            },
+            length: if self.skip { 0 } else { self.length as u32 },
+        }
+    }
+}
+
+/// The body of a request: groups of one lane and number, each with its `prev`.
+pub(crate) fn compose(groups: &[Group], prev: impl Fn(&Group) -> Number) -> Frames {
+    let mut frames = Frames::default();
+    let Some(first) = groups.first() else {
+        return frames;
+    };
+    let small: usize = groups
+        .iter()
+        .flat_map(|group| &group.pieces)
+        .map(|piece| piece.section.len())
+        .filter(|&length| length <= COPIED)
+        .sum();
+    let room = RequestHeader::SIZE + groups.len() * GroupHeader::SIZE + small;
+    let mut head = Vec::with_capacity(room);
+    let header = RequestHeader {
+        kind: Kind::Push,
+        groups: groups.len() as u32,
+        lane: first.lane.id,
+        number: first.number,
+    };
+    head.extend_from_slice(&header.encode());
+    for group in groups {
+        head.extend_from_slice(&group.header(prev(group)).encode());
+        if group.skip {
+            continue;
+        }
+        for piece in &group.pieces {
+            if piece.section.len() <= COPIED {
+                head.extend_from_slice(&piece.section);
+            } else {
+                frames.push(Bytes::from(std::mem::take(&mut head)));
+                frames.push(piece.section.clone());
+            }
+        }
+    }
+    frames.push(Bytes::from(head));
+    frames
+}

@@ -1,0 +1,137 @@
+//! When to try again: exponential back-off with jitter, and a budget for the whole client, so that many operations that
+//! fail together do not make things worse.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use glint_world::Random;
+use tokio::time::Instant;
+
+use crate::{ClientOptions, error::Tried};
+
+/// What one operation has tried.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    pub(crate) count: u32,
+    pub(crate) since: Instant,
+    pub(crate) last: Option<String>,
+}
+
+impl Attempts {
+    pub(crate) fn new() -> Self {
+        Self {
+            count: 0,
+            since: Instant::now(),
+            last: None,
+        }
+    }
+
+    pub(crate) fn failed(&mut self, cause: impl ToString) {
+        self.last = Some(cause.to_string());
+    }
+
+    pub(crate) fn tried(&self) -> Box<Tried> {
+        Box::new(Tried {
+            attempts: self.count,
+            elapsed: self.since.elapsed(),
+            last: self.last.clone(),
+        })
+    }
+}
+
+/// The pauses of a client.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    first: Duration,
+    longest: Duration,
+    random: Random,
+    budget: Mutex<Budget>,
+}
+
+impl Pauses {
+    pub(crate) fn new(options: &ClientOptions, random: Random) -> Self {
+        Self {
+            first: options.first_pause,
+            longest: options.longest_pause,
+            random,
+            budget: Mutex::new(Budget {
+                tokens: options.retry_burst.into(),
+                largest: options.retry_burst.into(),
+                per_second: options.retries_per_second,
+                at: Instant::now(),
+            }),
+        }
+    }
+
+    /// How long to wait before the retry after `attempts` attempts; takes one retry from the budget.
+    pub(crate) fn next(&self, attempts: u32) -> Duration {
+        let pause = exponential(self.first, self.longest, attempts, self.random.unit());
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        pause.max(budget.take(Instant::now()))
+    }
+}
+
+/// `first × 2^(attempts − 1)`, at most `longest`; the upper half of it is random.
+fn exponential(first: Duration, longest: Duration, attempts: u32, unit: f64) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(31);
+    let whole = first.saturating_mul(1 << doublings).min(longest);
+    whole.mul_f64(0.5 + unit / 2.0)
+}
+
+/// A bucket of retries that fills at a rate. It may be overdrawn: who overdraws it waits until it would be full enough.
+#[derive(Debug)]
+struct Budget {
+    tokens: f64,
+    largest: f64,
+    per_second: f64,
+    at: Instant,
+}
+
+impl Budget {
+    fn take(&mut self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.tokens = (self.tokens + passed * self.per_second).min(self.largest) - 1.0;
+        if self.tokens >= 0.0 {
+            return Duration::ZERO;
+        }
+        // A debt of more than a minute would only say that there is no use in trying: it is not let grow.
+        let wait = (-self.tokens / self.per_second).min(60.0);
+        self.tokens = -wait * self.per_second;
+        Duration::from_secs_f64(wait)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_half_is_random() {
+        let (first, longest) = (Duration::from_millis(10), Duration::from_secs(1));
+        let pause = |attempts, unit| exponential(first, longest, attempts, unit);
+        assert_eq!(pause(1, 0.0), Duration::from_millis(5));
+        assert_eq!(pause(1, 1.0), Duration::from_millis(10));
+        assert_eq!(pause(4, 1.0), Duration::from_millis(80));
+        assert_eq!(pause(100, 1.0), longest);
+    }
+
+    #[test]
+    fn an_overdrawn_budget_spreads_retries_at_its_rate() {
+        let start = Instant::now();
+        let mut budget = Budget {
+            tokens: 2.0,
+            largest: 2.0,
+            per_second: 10.0,
+            at: start,
+        };
+        assert_eq!(budget.take(start), Duration::ZERO);
+        assert_eq!(budget.take(start), Duration::ZERO);
+        assert_eq!(budget.take(start), Duration::from_millis(100));
+        assert_eq!(budget.take(start), Duration::from_millis(200));
+        let later = start + Duration::from_secs(10);
+        assert_eq!(budget.take(later), Duration::ZERO, "it fills again");
+    }
+}
