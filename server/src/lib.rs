@@ -10,4 +10,5 @@
 
 pub mod http;
 pub mod master;
+pub mod partition;
 pub mod serve;

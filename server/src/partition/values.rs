@@ -1,0 +1,103 @@
+//! The values of a partition: dense, of one element type, of exactly the size they need.
+
+use std::collections::TryReserveError;
+
+use glint_protocol::{Element, ElementType, Scalar};
+
+/// Values of one element type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// 32-bit integers.
+    I32(Vec<i32>),
+    /// 64-bit integers.
+    I64(Vec<i64>),
+    /// Single precision.
+    F32(Vec<f32>),
+    /// Double precision.
+    F64(Vec<f64>),
+}
+
+/// Runs an expression for the vector within, whatever its type is.
+macro_rules! each_type {
+    ($values:expr, $vec:ident => $body:expr) => {
+        match $values {
+            $crate::partition::Values::I32($vec) => $body,
+            $crate::partition::Values::I64($vec) => $body,
+            $crate::partition::Values::F32($vec) => $body,
+            $crate::partition::Values::F64($vec) => $body,
+        }
+    };
+}
+pub(super) use each_type;
+
+impl Values {
+    /// `count` values, all `initial`.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn new(
+        element: ElementType,
+        count: usize,
+        initial: Scalar,
+    ) -> Result<Self, TryReserveError> {
+        fn filled<T: Element>(count: usize, initial: Scalar) -> Result<Vec<T>, TryReserveError> {
+            let mut values = Vec::new();
+            values.try_reserve_exact(count)?;
+            values.resize(count, T::from_scalar(initial).unwrap_or_default());
+            Ok(values)
+        }
+        Ok(match element {
+            ElementType::I32 => Self::I32(filled(count, initial)?),
+            ElementType::I64 => Self::I64(filled(count, initial)?),
+            ElementType::F32 => Self::F32(filled(count, initial)?),
+            ElementType::F64 => Self::F64(filled(count, initial)?),
+        })
+    }
+
+    /// No values.
+    pub fn empty(element: ElementType) -> Self {
+        match element {
+            ElementType::I32 => Self::I32(Vec::new()),
+            ElementType::I64 => Self::I64(Vec::new()),
+            ElementType::F32 => Self::F32(Vec::new()),
+            ElementType::F64 => Self::F64(Vec::new()),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        each_type!(self, values => values.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that they take in memory.
+    pub fn bytes(&self) -> usize {
+        each_type!(self, values => std::mem::size_of_val(values.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_start_at_the_initial_value_and_take_no_more_than_they_need() {
+        let values = Values::new(ElementType::F32, 1000, Scalar::Float(1.5)).unwrap();
+        let Values::F32(inner) = &values else {
+            panic!("{values:?}")
+        };
+        assert!(inner.iter().all(|&v| v == 1.5));
+        assert_eq!((inner.capacity(), values.bytes()), (1000, 4000));
+    }
+
+    #[test]
+    fn what_no_machine_can_hold_is_an_error_and_no_abort() {
+        for element in ElementType::ALL {
+            assert!(Values::new(element, usize::MAX / 16, Scalar::default()).is_err());
+        }
+    }
+}
