@@ -12,3 +12,4 @@ pub mod http;
 pub mod master;
 pub mod partition;
 pub mod serve;
+pub mod server;
