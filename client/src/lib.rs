@@ -14,17 +14,23 @@
 //! What you use:
 //! - [`Client`] and [`ClientBuilder`]: a connection to a cluster; [`ClientOptions`]: its knobs
 //! - [`Vector`], [`Matrix`]: pull and push; [`ModelHandle`] names one in another process
+//! - [`BufferedVector`], [`BufferedMatrix`]: many small updates combined and pushed together
+//! - [`RowBlocks`], [`Rows`], [`Columns`]: going through a matrix, with the next ones pulled ahead
+//! - [`blocking`]: the same without async
 //! - [`Error`], [`Applied`]: what went wrong, and what a failed push has done
 //!
 //! What is beneath, from top to bottom: `operation` checks and cuts, `plan` says which values of which partition go where,
 //! `pull` and `push` carry it out (`push` through lanes, the numbered streams that make a push count once), `routing`
 //! knows who holds a partition, `control` talks to the master, `transport` to servers, `retry` says when to try again.
 
+pub mod blocking;
+mod buffer;
 mod builder;
 mod client;
 mod control;
 mod error;
 mod handle;
+mod iterate;
 mod matrix;
 mod open;
 mod operation;
@@ -48,10 +54,12 @@ pub use glint_protocol::{
 pub use glint_world::World;
 
 pub use crate::{
+    buffer::{BufferOptions, BufferedMatrix, BufferedVector, OnLoss},
     builder::ClientBuilder,
     client::{Attach, Client},
     error::{Applied, Axis, Error, Result, Tried},
     handle::ModelHandle,
+    iterate::{Block, Columns, RowBlocks, Rows},
     matrix::Matrix,
     open::{MatrixBuilder, VectorBuilder},
     options::ClientOptions,
