@@ -10,6 +10,7 @@
 
 pub mod http;
 pub mod master;
+pub mod openapi;
 pub mod partition;
 pub mod serve;
 pub mod server;

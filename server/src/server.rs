@@ -1,66 +1,82 @@
-//! A server: holds partitions in memory, answers pull and push, obeys the master.
+//! A server: holds partitions in memory, answers pull and push, and obeys the master.
 //!
-//! - `state`: which partitions are here, at which epoch; lookups take no lock
-//! - `slot`: one partition here, its lock, and the position up to which it is safe
-//! - `pull`, `push`: a body to a reply
-//! - `orders`: what the master says is to be held and dropped
-//! - `registration`: telling the master that this server lives
-//! - `upkeep`: eviction of idle lanes
-//! - `router`: the paths
+//! - `state`: the partitions it holds, found without a lock, each with one short lock of its own
+//! - `pull`, `push`, `json`: the data path, in binary and in JSON
+//! - `safe`: when a verdict may be told
+//! - `orders`: what the master tells it to hold and to drop
+//! - `registration`, `link`: making itself known to the master, and staying so
+//! - `eviction`: forgetting idle lanes
+//! - `status`: what it holds and has done
 //!
 //! It touches the outside only through its [`World`].
 
+mod eviction;
+mod json;
+mod link;
 mod orders;
 mod pull;
 mod push;
 mod registration;
+mod request;
 mod router;
-mod slot;
+mod safe;
 mod state;
-mod upkeep;
+pub mod status;
 
-use std::time::Duration;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use glint_protocol::{MAX_DEADLINE_MS, ServerId};
-use glint_world::{Listener, Shutdown, World, http::Url};
+use bytes::Bytes;
+use glint_protocol::{
+    Boot, ErrorBody, MAX_DEADLINE_MS, ServerId,
+    control::{Orders, Registered},
+};
+use glint_world::{
+    Listener, Shutdown, World,
+    http::{Url, UrlError},
+};
+use tokio_util::task::TaskTracker;
 
 use crate::serve::{Limits, serve};
-
-pub use push::push_body;
-pub use router::{PATHS, ServerStatus, router};
-pub use state::ServerState;
+use state::State;
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Its name; the address under which it is reached when none is given.
-    pub id: Option<ServerId>,
+    /// Its name: the same over restarts, unlike that of any other server of the cluster.
+    pub id: ServerId,
     /// Where the master answers.
     pub master: Url,
-    /// Where clients and the master reach this server; where it listens when none is given.
-    pub advertise: Option<Url>,
+    /// The URL by which clients and the master reach this server; by default the address that it listens on.
+    pub advertise: Option<String>,
     /// Bytes of values that it may hold.
     pub capacity_bytes: u64,
-    /// Bytes that bodies and answers of requests in flight may take together.
-    pub buffer_bytes: usize,
-    /// The longest deadline that an operation may have. A lane that was idle for ten times as long is forgotten.
+    /// The longest deadline that an operation of this cluster may have; not below what the master is told.
     pub max_deadline: Duration,
+    /// How long a lane must be idle until its entry may go, at least 10 × `max_deadline`; by default exactly that.
+    pub idle: Option<Duration>,
+    /// Memory in bytes that the bodies and answers of all requests may take together.
+    pub body_budget: usize,
     /// Bounds of its connections.
     pub limits: Limits,
 }
 
 impl ServerConfig {
-    /// A server of `master` that may hold `capacity_bytes` of values; the rest by default.
-    pub fn new(master: Url, capacity_bytes: u64) -> Self {
+    /// A server of this name and master, with the defaults: 4 GiB of values, 1 GiB for requests in flight.
+    pub fn new(id: impl Into<String>, master: Url) -> Self {
         Self {
-            id: None,
+            id: ServerId(id.into()),
             master,
             advertise: None,
-            capacity_bytes,
-            buffer_bytes: 256 << 20,
+            capacity_bytes: 4 << 30,
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
+            idle: None,
+            body_budget: 1 << 30,
             limits: Limits::default(),
         }
+    }
+
+    fn idle(&self) -> Duration {
+        self.idle.unwrap_or(self.max_deadline * 10)
     }
 }
 
@@ -68,50 +84,147 @@ impl ServerConfig {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// The listener does not say where it listens.
-    #[error("cannot tell the address that the server listens at")]
-    Address(#[source] std::io::Error),
-    /// It listens at all addresses of the machine and does not know under which one others reach it.
+    /// Its listener does not know where it listens.
+    #[error("the address that the server listens on is unknown")]
+    Listener(#[source] io::Error),
+    /// It listens on all addresses, none of which others could use.
     #[error(
-        "the server listens at {0}, which is no address for others to connect to; say under which URL they reach it (--advertise http://HOST:PORT)"
+        "the server listens on {0}, which others cannot connect to; say how they reach it (--advertise http://HOST:PORT)"
     )]
-    Advertise(std::net::SocketAddr),
+    NoAddress(SocketAddr),
+    /// What it is told to advertise is no URL.
+    #[error("the URL that the server shall advertise cannot be used")]
+    Advertise(#[from] UrlError),
+    /// An idle lane would be forgotten before its last push may be given up.
+    #[error(
+        "lanes would be forgotten after {idle:?}, with deadlines of up to {max_deadline:?}; make the first at least ten times the second"
+    )]
+    Idle {
+        /// The configured time.
+        idle: Duration,
+        /// The configured deadline.
+        max_deadline: Duration,
+    },
 }
 
-/// Runs a server until `shutdown`: then it takes no more connections, finishes the requests in flight, tells the master
-/// that it leaves, and returns.
+/// A server without listener and tasks: for whoever embeds it, for tests and for measurements. Cheap to clone; [`run`] is
+/// the usual way to have one.
+#[derive(Clone)]
+pub struct Server {
+    state: Arc<State>,
+}
+
+/// Runs a server until `shutdown`: registers with the master, as often as it takes, and serves. Then settles what is in
+/// flight and takes leave.
 ///
 /// # Errors
-/// [`ServerError`], before it has served anything.
+/// [`ServerError`] when it cannot start.
 pub async fn run(
     world: World,
     config: ServerConfig,
     listener: Box<dyn Listener>,
     shutdown: Shutdown,
 ) -> Result<(), ServerError> {
-    let address = listener.address().map_err(ServerError::Address)?;
-    let url = match &config.advertise {
-        Some(url) => url.clone(),
-        None if address.ip().is_unspecified() => return Err(ServerError::Advertise(address)),
-        None => format!("http://{address}")
-            .parse()
-            .map_err(|_| ServerError::Advertise(address))?,
-    };
-    let limits = config.limits;
-    let state = ServerState::new(world.clone(), config, url);
-    tracing::info!(server = %state.id(), url = %state.url(), "serving");
-    let accept = serve(
-        world,
-        listener,
-        router(state.clone()),
-        limits,
+    if config.idle() < config.max_deadline * 10 {
+        return Err(ServerError::Idle {
+            idle: config.idle(),
+            max_deadline: config.max_deadline,
+        });
+    }
+    let url = advertised(&config, &*listener)?;
+    let server = Server::new(world.clone(), &config);
+    tracing::info!(
+        id = %config.id, url, boot = %server.boot(), capacity_bytes = config.capacity_bytes, master = %config.master,
+        "server started"
+    );
+    let link = link::Link::new(&world, config.master.clone());
+    let tasks = TaskTracker::new();
+    let registration = registration::run(
+        Arc::clone(&server.state),
+        link.clone(),
+        url,
         shutdown.clone(),
     );
-    let register = registration::run(state.clone(), shutdown.clone());
-    let upkeep = upkeep::run(state.clone(), shutdown);
-    tokio::join!(accept, register, upkeep);
-    // Only now is nothing in flight any more.
-    registration::leave(&state).await;
-    tracing::info!(server = %state.id(), "left");
+    world
+        .tasks
+        .spawn(Box::pin(tasks.track_future(registration)));
+    let eviction = eviction::run(Arc::clone(&server.state), config.idle(), shutdown.clone());
+    world.tasks.spawn(Box::pin(tasks.track_future(eviction)));
+
+    serve(world, listener, server.router(), config.limits, shutdown).await;
+    tasks.close();
+    tasks.wait().await;
+    registration::leave(&server.state, &link).await;
+    tracing::info!(id = %config.id, "server stopped");
     Ok(())
 }
+
+fn advertised(config: &ServerConfig, listener: &dyn Listener) -> Result<String, ServerError> {
+    if let Some(url) = &config.advertise {
+        return Ok(url.parse::<Url>()?.to_string());
+    }
+    let address = listener.address().map_err(ServerError::Listener)?;
+    if address.ip().is_unspecified() {
+        return Err(ServerError::NoAddress(address));
+    }
+    Ok(format!("http://{address}"))
+}
+
+impl Server {
+    /// A server that holds nothing and is not registered.
+    pub fn new(world: World, config: &ServerConfig) -> Self {
+        Self {
+            state: Arc::new(State::new(world, config)),
+        }
+    }
+
+    /// This start of it.
+    pub fn boot(&self) -> Boot {
+        self.state.boot
+    }
+
+    /// Obeys the master's answer to a registration; from then on it serves.
+    ///
+    /// # Errors
+    /// `wrong_cluster` when it holds partitions of another cluster, and those of [`Self::obey`].
+    pub async fn registered(&self, answer: Registered) -> Result<(), ErrorBody> {
+        registration::registered(&self.state, answer).await
+    }
+
+    /// Obeys orders of the master.
+    ///
+    /// # Errors
+    /// `stale_order`, `wrong_cluster`, `invalid_spec`, `bad_request`, `does_not_fit`; what they order to hold is then not
+    /// held.
+    pub async fn obey(&self, orders: Orders) -> Result<(), ErrorBody> {
+        orders::obey(&self.state, orders).await
+    }
+
+    /// Answers the binary body of a push, as `POST /v1/push` does, at this time of day (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// `bad_request`, `unsupported_protocol` or `busy` for the request as a whole.
+    pub fn push_body(&self, body: &[u8], now: u64) -> Result<Bytes, ErrorBody> {
+        push::now(&self.state, body, now)
+    }
+
+    /// Does what a push does, without ledger and table: what exactly-once costs is the difference. For measurements; no
+    /// path leads here.
+    ///
+    /// # Errors
+    /// Those of [`Self::push_body`].
+    pub fn merge_body(&self, body: &[u8]) -> Result<Bytes, ErrorBody> {
+        push::merge_only(&self.state, body)
+    }
+
+    /// Answers the binary body of a pull, as `POST /v1/pull` does.
+    ///
+    /// # Errors
+    /// `bad_request`, `unsupported_protocol`, `too_large` or `busy` for the request as a whole.
+    pub fn pull_body(&self, body: &[u8]) -> Result<Bytes, ErrorBody> {
+        pull::answer(&self.state, body, glint_protocol::MAX_BODY_BYTES).map(|reply| reply.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests;

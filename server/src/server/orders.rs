@@ -1,187 +1,216 @@
 //! Orders of the master: what to hold and what to drop. Obeying twice is the same as once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, Incarnation,
-    control::{Drop, HeldPartition, Hold, Orders},
-    error::GoneReason,
+    ErrorBody, ErrorCode, Incarnation, ModelSpec, Partitioning,
+    control::{HeldPartition, Hold, Orders},
+    spec::MAX_PARTITIONS,
 };
 
-use super::{
-    slot::Slot,
-    state::{Model, Models, ServerState},
-};
+use super::state::{Model, Models, Slot, State};
 use crate::partition::{Description, Loss, Partition};
 
-fn stale(message: String) -> ErrorBody {
-    ErrorBody::new(ErrorCode::StaleOrder, message)
-}
-
-/// Obeys, or says why not; of a refused order nothing was obeyed.
-///
-/// # Errors
-/// `wrong_cluster`, `stale_order`, `does_not_fit`.
-pub(super) fn obey(state: &ServerState, orders: Orders) -> Result<(), ErrorBody> {
-    if orders.boot != state.boot() {
-        return Err(stale(format!(
-            "the order is for boot {}, this is {}; wait for this server to register",
-            orders.boot,
-            state.boot()
-        )));
-    }
-    {
-        let mut allegiance = state.allegiance();
-        let other = allegiance
-            .cluster
-            .is_some_and(|cluster| cluster != orders.cluster);
-        if other && !state.models().held.is_empty() {
-            return Err(wrong_cluster(state, &orders));
-        }
-        if !other && orders.term < allegiance.term {
-            return Err(stale(format!(
-                "the order is of term {}, and {} was heard",
-                orders.term, allegiance.term
-            )));
-        }
-        allegiance.cluster = Some(orders.cluster);
-        allegiance.term = orders.term;
-    }
-    // Values are made before anything is changed, and outside of what pulls and pushes wait for.
-    let made = orders
-        .hold
-        .iter()
-        .map(|hold| make(state, hold))
-        .collect::<Result<Vec<_>, _>>()?;
-    state.change(|models| {
-        for (hold, made) in orders.hold.into_iter().zip(made) {
-            self::hold(models, hold, made);
-        }
+/// Obeys, or refuses as a whole what it is told to hold; what it is told to drop is dropped either way.
+pub(super) async fn obey(state: &State, orders: Orders) -> Result<(), ErrorBody> {
+    let _one_at_a_time = state.obeying.lock().await;
+    admit(state, &orders)?;
+    let mut models = Models::clone(&state.models.load());
+    if !orders.drop.is_empty() {
         for drop in &orders.drop {
-            self::drop(models, drop);
+            state.tombstones().put(drop.incarnation, drop.reason);
+            models.by_incarnation.retain(|held, _| {
+                let goes = held.model == drop.incarnation.model
+                    && held.generation <= drop.incarnation.generation;
+                if goes {
+                    tracing::info!(model = %held, reason = ?drop.reason, "model dropped");
+                }
+                !goes
+            });
         }
-    });
+        state.models.store(Arc::new(models.clone()));
+    }
+    if orders.hold.is_empty() {
+        return Ok(());
+    }
+    let mut used = models.bytes();
+    for hold in orders.hold {
+        take(state, &mut models, &mut used, hold).await?;
+    }
+    state.models.store(Arc::new(models));
     Ok(())
 }
 
-fn wrong_cluster(state: &ServerState, orders: &Orders) -> ErrorBody {
-    tracing::error!(cluster = %orders.cluster, "a master of another cluster gives orders; they are refused, since this server holds partitions");
-    ErrorBody::new(
-        ErrorCode::WrongCluster,
-        format!(
-            "server {} holds partitions of another cluster than {}; restart it to let it join",
-            state.id(),
-            orders.cluster
-        ),
-    )
-}
-
-/// Initial values of the partitions that are to be made and are not here yet.
-fn make(state: &ServerState, hold: &Hold) -> Result<BTreeMap<u32, Slot>, ErrorBody> {
-    let mut made = BTreeMap::new();
-    if !hold.creating {
-        return Ok(made);
+/// Whether these orders come from the master of now, for this start of this server.
+fn admit(state: &State, orders: &Orders) -> Result<(), ErrorBody> {
+    let refuse = |code, message| Err(ErrorBody::new(code, message));
+    if orders.boot != state.boot {
+        return refuse(
+            ErrorCode::StaleOrder,
+            format!(
+                "the orders are for boot {}, server {} has boot {} now",
+                orders.boot, state.id, state.boot
+            ),
+        );
     }
-    let models = state.models();
-    if models.is_buried(hold.incarnation) {
-        return Ok(made);
-    }
-    let here = models
-        .held
-        .get(&hold.incarnation.model)
-        .filter(|model| model.incarnation == hold.incarnation);
-    for held in hold.partitions.iter().filter(|held| !held.lost) {
-        if here.is_some_and(|model| model.slots.contains_key(&held.partition)) {
-            continue;
-        }
-        let description = Description::new(&hold.spec, hold.incarnation, held.partition);
-        let partition = Partition::new(&description, &hold.spec, held.epoch).map_err(|_| {
-            ErrorBody::new(
-                ErrorCode::DoesNotFit,
+    let holds = !state.models.load().by_incarnation.is_empty();
+    let mut heard = state.heard();
+    match heard.cluster {
+        Some(cluster) if cluster != orders.cluster && holds => {
+            return refuse(
+                ErrorCode::WrongCluster,
                 format!(
-                    "server {} has no memory for the {} bytes of partition {} of model '{}'; add servers or memory",
-                    state.id(),
-                    description.value_bytes(),
-                    held.partition,
-                    hold.spec.name
+                    "server {} holds partitions of cluster {cluster}, the orders are of cluster {}",
+                    state.id, orders.cluster
                 ),
-            )
-        })?;
-        made.insert(held.partition, Slot::new(description, partition));
+            );
+        }
+        Some(cluster) if cluster == orders.cluster && orders.term < heard.term => {
+            return refuse(
+                ErrorCode::StaleOrder,
+                format!(
+                    "the orders are of term {}, server {} has heard of term {}",
+                    orders.term, state.id, heard.term
+                ),
+            );
+        }
+        // The same cluster and no lower term, or the first cluster, or another one while nothing is held.
+        _ => {}
     }
-    Ok(made)
+    heard.cluster = Some(orders.cluster);
+    heard.term = orders.term;
+    Ok(())
 }
 
-fn hold(models: &mut Models, hold: Hold, mut made: BTreeMap<u32, Slot>) {
-    let Hold {
-        spec,
-        incarnation,
-        partitions,
-        ..
-    } = hold;
-    if models.is_buried(incarnation) {
-        return;
+async fn take(
+    state: &State,
+    models: &mut Models,
+    used: &mut u64,
+    hold: Hold,
+) -> Result<(), ErrorBody> {
+    let incarnation = hold.incarnation;
+    if state.tombstones().reason(incarnation).is_some() {
+        tracing::debug!(model = %incarnation, "a late order for a model that was dropped");
+        return Ok(());
     }
-    let mut model = match models.held.get(&incarnation.model) {
-        Some(model) if model.incarnation == incarnation => Model::clone(model),
-        Some(model) if model.incarnation.generation > incarnation.generation => return,
-        older => {
-            if let Some(older) = older {
-                let replaced = older.incarnation;
-                models.bury(replaced, GoneReason::Reset);
-            }
-            Model {
-                spec: Arc::new(spec),
-                incarnation,
-                slots: BTreeMap::new(),
-            }
+    check_spec(&hold.spec)?;
+    let (spec, mut slots) = match models.by_incarnation.get(&incarnation) {
+        Some(model) if *model.spec == hold.spec => (Arc::clone(&model.spec), model.slots.clone()),
+        Some(model) => {
+            return Err(ErrorBody::new(
+                ErrorCode::InvalidSpec,
+                format!(
+                    "model '{}' ({incarnation}) is held here with another spec",
+                    model.spec.name
+                ),
+            ));
+        }
+        None => {
+            let mut slots = Vec::new();
+            slots.resize_with(hold.spec.partition_count as usize, || None);
+            (Arc::new(hold.spec), slots)
         }
     };
-    for held in partitions {
-        hold_partition(&mut model, held, &mut made);
+    let (mut made, mut absent) = (0, 0);
+    for held in &hold.partitions {
+        let count = slots.len();
+        let Some(slot) = slots.get_mut(held.partition as usize) else {
+            return Err(ErrorBody::new(
+                ErrorCode::BadRequest,
+                format!(
+                    "partition {} is out of range: model '{}' has {count}",
+                    held.partition, spec.name
+                ),
+            ));
+        };
+        if let Some(slot) = slot {
+            let mut partition = slot.lock();
+            partition.raise_epoch(held.epoch);
+            if held.lost {
+                partition.lose(Loss::Told);
+            }
+            continue;
+        }
+        let description = Description::new(&spec, incarnation, held.partition);
+        let partition = if hold.creating && !held.lost {
+            made += 1;
+            make(state, used, &description, &spec, held)?
+        } else {
+            absent += 1;
+            Partition::absent(&description, held.epoch)
+        };
+        *slot = Some(Arc::new(Slot::new(description, partition)));
+        // Making values takes long; others have work too.
+        tokio::task::yield_now().await;
     }
-    models.held.insert(incarnation.model, Arc::new(model));
+    report(&spec, incarnation, made, absent);
+    models
+        .by_incarnation
+        .insert(incarnation, Arc::new(Model { spec, slots }));
+    Ok(())
 }
 
-fn hold_partition(model: &mut Model, held: HeldPartition, made: &mut BTreeMap<u32, Slot>) {
-    let HeldPartition {
-        partition,
-        epoch,
-        lost,
-    } = held;
-    if let Some(slot) = model.slots.get(&partition) {
-        let mut here = slot.lock();
-        if epoch < here.epoch() {
-            return;
-        }
-        here.raise_epoch(epoch);
-        if lost {
-            here.lose(Loss::Told);
-        }
-        return;
+fn report(spec: &ModelSpec, incarnation: Incarnation, made: usize, absent: usize) {
+    if made > 0 {
+        tracing::info!(model = spec.name, %incarnation, partitions = made, "partitions made");
     }
-    // Absence means lost, never zeros, unless the model is being made right now.
-    let slot = made.remove(&partition).unwrap_or_else(|| {
+    if absent > 0 {
         tracing::error!(
-            model = model.spec.name,
-            partition,
-            "this server is to hold a partition that it does not have: its values are lost"
+            model = spec.name, %incarnation, partitions = absent,
+            "partitions are lost: this server is to hold them and has no values of them"
         );
-        let description = Description::new(&model.spec, model.incarnation, partition);
-        let absent = Partition::absent(&description, epoch);
-        Slot::new(description, absent)
-    });
-    model.slots.insert(partition, Arc::new(slot));
+    }
 }
 
-fn drop(models: &mut Models, drop: &Drop) {
-    let Incarnation { model, generation } = drop.incarnation;
-    models.bury(drop.incarnation, drop.reason);
-    if models
-        .held
-        .get(&model)
-        .is_some_and(|held| held.incarnation.generation <= generation)
-    {
-        models.held.remove(&model);
+fn make(
+    state: &State,
+    used: &mut u64,
+    description: &Description,
+    spec: &ModelSpec,
+    held: &HeldPartition,
+) -> Result<Partition, ErrorBody> {
+    let bytes = description.value_bytes();
+    let does_not_fit = |why: String| {
+        ErrorBody::new(
+            ErrorCode::DoesNotFit,
+            format!(
+                "server {} cannot hold partition {} of model '{}' ({bytes} bytes): {why}",
+                state.id, description.partition, description.model
+            ),
+        )
+    };
+    let sum = used.saturating_add(bytes);
+    if sum > state.capacity_bytes {
+        return Err(does_not_fit(format!(
+            "it holds {used} bytes already, and may hold {}; add servers, or give this one more",
+            state.capacity_bytes
+        )));
     }
+    let partition = Partition::new(description, spec, held.epoch)
+        .map_err(|error| does_not_fit(format!("the system has no memory for it ({error})")))?;
+    *used = sum;
+    Ok(partition)
+}
+
+/// Whether a spec is one that partitions can be made of: the arithmetic of layouts relies on it.
+fn check_spec(spec: &ModelSpec) -> Result<(), ErrorBody> {
+    spec.validate()?;
+    let given = match &spec.partitioning {
+        Partitioning::Range | Partitioning::Cyclic => spec.partition_count as usize,
+        Partitioning::Boundaries { starts } => starts.len(),
+        Partitioning::Named { sizes, .. } => sizes.len(),
+    };
+    if spec.partition_count == 0
+        || spec.partition_count > MAX_PARTITIONS
+        || given != spec.partition_count as usize
+    {
+        return Err(ErrorBody::new(
+            ErrorCode::InvalidSpec,
+            format!(
+                "model '{}' cannot have {} partitions",
+                spec.name, spec.partition_count
+            ),
+        ));
+    }
+    Ok(())
 }

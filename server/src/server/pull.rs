@@ -1,125 +1,108 @@
-//! Pull: a body to values. The size of the whole reply is known, and bounded, before the first value is copied.
+//! Pulls: the size of the answer is known before anything is read; then each group's values are copied into it under the
+//! short lock of its partition. A pull changes nothing.
+
+use std::sync::Arc;
 
 use glint_protocol::{
-    Epoch, ErrorBody, ErrorCode, MAX_BODY_BYTES, Position,
+    Epoch, ErrorBody, ErrorCode, Position,
     frame::{Group, Kind, ReplyHeader, Request, ResultHeader, Status},
 };
 
 use super::{
-    push::{check_distinct, not_registered},
-    slot::Slot,
-    state::{Models, ServerState},
+    request::{check_distinct, put_result},
+    state::{Counters, Slot, State},
 };
 use crate::{
     http::body::Charged,
     partition::{
         check::{Checked, check},
-        read::append,
+        read,
     },
 };
 
-/// Answers the body of a pull with a binary frame.
+/// Answers a pull whose values take at most `limit` bytes.
 ///
 /// # Errors
-/// When the frame itself is broken, or its reply would be too large.
-pub(super) fn pull(state: &ServerState, body: &[u8]) -> Result<Charged, ErrorBody> {
+/// `bad_request`, `unsupported_protocol`, `too_large`, `busy`.
+pub(super) fn answer(state: &State, body: &[u8], limit: usize) -> Result<Charged, ErrorBody> {
     let request = Request::parse(body, Kind::Pull)?;
     check_distinct(&request)?;
-    let models = state.models();
-    let asked: Vec<_> = request
+    Counters::add(&state.counters.pulls, 1);
+    let models = state.models.load();
+    let found: Vec<Result<Asked<'_, '_>, ErrorBody>> = request
         .groups
         .iter()
-        .map(|group| find(state, &models, group))
+        .map(|group| {
+            let slot = state.find(&models, &group.header)?;
+            Ok(Asked {
+                slot,
+                group,
+                checked: check(&slot.description, group, u64::MAX),
+            })
+        })
         .collect();
-    let values: u128 = asked.iter().flatten().map(Asked::bytes).sum();
-    let room = values + (ReplyHeader::SIZE + asked.len() * ResultHeader::SIZE) as u128;
-    if room > MAX_BODY_BYTES as u128 {
+    let values: u64 = found
+        .iter()
+        .flatten()
+        .map(Asked::bytes)
+        .fold(0, u64::saturating_add);
+    let frame = ReplyHeader::SIZE + found.len() * ResultHeader::SIZE;
+    if values.saturating_add(frame as u64) > limit as u64 {
         return Err(ErrorBody::new(
             ErrorCode::TooLarge,
             format!(
-                "the reply would have {values} bytes of values; ask for less than {MAX_BODY_BYTES} in one request"
+                "the values that were asked for take {values} bytes, an answer at most {limit}; split the pull into several requests"
             ),
         ));
     }
-    let mut reply = state.bodies().take(room as usize)?;
+    let mut reply = state.bodies.take(frame + values as usize)?;
     let out = reply.bytes_mut();
-    out.extend_from_slice(
-        &ReplyHeader {
-            kind: Kind::PullReply,
-            results: asked.len() as u32,
+    let header = ReplyHeader {
+        kind: Kind::PullReply,
+        results: found.len() as u32,
+    };
+    out.extend_from_slice(&header.encode());
+    for asked in found {
+        match asked {
+            Ok(asked) => asked.put(out),
+            Err(error) => put_result(out, Err(&error), Epoch(0), Position(0)),
         }
-        .encode(),
-    );
-    for asked in asked {
-        let at = out.len();
-        out.extend_from_slice(&[0; ResultHeader::SIZE]);
-        let (epoch, read) = match asked {
-            Ok(asked) => asked.read(out),
-            Err(error) => (Epoch(0), Err(error)),
-        };
-        let (status, position) = match read {
-            Ok(position) => (Status::Values, position),
-            Err(error) => {
-                out.extend_from_slice(&error.to_json());
-                (Status::Error(error.code), Position(0))
-            }
-        };
-        let length = (out.len() - at - ResultHeader::SIZE) as u32;
-        let header = ResultHeader {
-            status,
-            length,
-            epoch,
-            position,
-        };
-        out[at..at + ResultHeader::SIZE].copy_from_slice(&header.encode());
     }
     Ok(reply)
 }
 
-/// A group that reached a partition.
-struct Asked<'a> {
-    slot: &'a Slot,
-    epoch: Epoch,
+/// A group whose partition is here.
+struct Asked<'m, 'a> {
+    slot: &'m Arc<Slot>,
+    group: &'m Group<'a>,
     checked: Result<Checked<'a>, ErrorBody>,
 }
 
-fn find<'a>(
-    state: &ServerState,
-    models: &'a Models,
-    group: &Group<'a>,
-) -> Result<Asked<'a>, ErrorBody> {
-    if !state.is_registered() {
-        return Err(not_registered());
-    }
-    let slot = models.find(group.header.incarnation, group.header.partition)?;
-    Ok(Asked {
-        slot,
-        epoch: group.header.epoch,
-        checked: check(&slot.description, group, 0),
-    })
-}
-
-impl Asked<'_> {
-    /// Bytes of values, if the group is valid.
-    fn bytes(&self) -> u128 {
+impl Asked<'_, '_> {
+    fn bytes(&self) -> u64 {
         let values = self.checked.as_ref().map_or(0, |checked| checked.values);
-        u128::from(values) * self.slot.description.element.size() as u128
+        values.saturating_mul(self.slot.description.element.size() as u64)
     }
 
-    fn read(self, out: &mut Vec<u8>) -> (Epoch, Result<Position, ErrorBody>) {
+    fn put(&self, out: &mut Vec<u8>) {
+        let description = &self.slot.description;
         let partition = self.slot.lock();
-        let read = partition
-            .admit(&self.slot.description, self.epoch)
-            .and(self.checked)
-            .map(|checked| {
-                append(
-                    partition.values(),
-                    self.slot.description.cols,
-                    &checked.sections,
-                    out,
-                );
-                partition.position()
-            });
-        (partition.epoch(), read)
+        let (epoch, position) = (partition.epoch(), partition.position());
+        let admitted = partition.admit(description, self.group.header.epoch);
+        let checked = match (&admitted, &self.checked) {
+            (Err(error), _) | (Ok(()), Err(error)) => {
+                drop(partition);
+                return put_result(out, Err(error), epoch, position);
+            }
+            (Ok(()), Ok(checked)) => checked,
+        };
+        let header = ResultHeader {
+            status: Status::Values,
+            length: self.bytes() as u32,
+            epoch,
+            position,
+        };
+        out.extend_from_slice(&header.encode());
+        read::append(partition.values(), description.cols, &checked.sections, out);
     }
 }

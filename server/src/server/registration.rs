@@ -1,183 +1,181 @@
-//! Telling the master that this server lives: registration at the start and whenever the master does not know it, then
-//! heartbeats. Start order does not matter; a master that is away is waited for.
+//! Making itself known to the master, and staying so: register until it answers, then heartbeats, and register again
+//! whenever the master does not know this server any more. Meanwhile pulls and pushes go on.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, JSON, PROTOCOL_VERSION, VERSION_HEADER,
+    ErrorBody, ErrorCode, Term,
     control::{Heartbeat, Leave, Register, Registered},
 };
-use glint_world::{
-    Shutdown,
-    http::{Connections, Frames, HttpError},
+use glint_world::Shutdown;
+use serde::Deserialize;
+
+use super::{
+    link::{Link, LinkError},
+    orders,
+    state::State,
 };
-use serde::{Serialize, de::DeserializeOwned};
 
-use super::{orders, state::ServerState};
+/// The first and the longest pause between two attempts.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// Bounds of what the master may ask for between two heartbeats, in milliseconds.
+const HEARTBEAT_MS: (u64, u64) = (10, 60_000);
+/// How long taking leave may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the master may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The largest answer: all orders at once, after a restart of the master.
-const ANSWER_BYTES: usize = 256 << 20;
-/// The first and the longest pause between attempts to register.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// How often a master that is away is mentioned in the log.
-const MENTION: Duration = Duration::from_secs(10);
-
-/// Why the master gave no useful answer.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("{0}")]
-    Unreachable(#[from] HttpError),
-    #[error("no answer within {} s", ANSWER_WITHIN.as_secs())]
-    Slow,
-    #[error("{0}")]
-    Refused(#[from] ErrorBody),
-}
-
-struct Master {
-    connections: Connections,
-}
-
-impl Master {
-    async fn post<T: Serialize, R: DeserializeOwned>(
-        &self,
-        path: &str,
-        message: &T,
-    ) -> Result<R, Trouble> {
-        let internal = |error: String| Trouble::Refused(ErrorBody::new(ErrorCode::Internal, error));
-        let body = serde_json::to_vec(message).map_err(|e| internal(e.to_string()))?;
-        let request = http::Request::post(path)
-            .header(http::header::CONTENT_TYPE, JSON)
-            .header(VERSION_HEADER, PROTOCOL_VERSION.to_string())
-            .body(Frames::from(body))
-            .map_err(|e| internal(e.to_string()))?;
-        let answer = async {
-            let response = self.connections.send(request).await?;
-            let status = response.head.status;
-            Ok::<_, HttpError>((status, response.collect(ANSWER_BYTES).await?))
-        };
-        let (status, bytes) = tokio::time::timeout(ANSWER_WITHIN, answer)
-            .await
-            .map_err(|_| Trouble::Slow)??;
-        if !status.is_success() {
-            return Err(ErrorBody::from_json(&bytes).into());
-        }
-        serde_json::from_slice(&bytes).map_err(|error| {
-            internal(format!(
-                "the answer of {} is not that of a master of Glint: {error}",
-                self.connections.url()
-            ))
-        })
-    }
-}
-
-fn master(state: &ServerState) -> Master {
-    Master {
-        connections: Connections::new(state.world().clone(), state.config().master.clone(), 1),
-    }
-}
+/// An answer that says nothing but that it was done.
+#[derive(Deserialize)]
+struct Done {}
 
 /// Registers and sends heartbeats until `shutdown`.
-pub(super) async fn run(state: ServerState, shutdown: Shutdown) {
-    let master = master(&state);
-    let work = async {
-        loop {
-            let every = register(&state, &master).await;
-            heartbeats(&state, &master, every).await;
-        }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
-    }
-}
-
-/// Registers, however long it takes; returns how often to send a heartbeat.
-async fn register(state: &ServerState, master: &Master) -> Duration {
-    let mut pause = PAUSE.0;
-    let mut mentioned: Option<tokio::time::Instant> = None;
+pub(super) async fn run(state: Arc<State>, link: Link, url: String, shutdown: Shutdown) {
+    let mut troubles = Troubles::default();
     loop {
-        let message = Register {
-            server: state.id().clone(),
-            url: state.url().to_string(),
-            boot: state.boot(),
-            cluster: state.allegiance().cluster,
-            capacity_bytes: state.config().capacity_bytes,
-            copies: state.copies(),
+        let registered = tokio::select! {
+            () = shutdown.cancelled() => return,
+            registered = register(&state, &link, &url) => registered,
         };
-        let trouble = match master
-            .post::<_, Registered>("/v1/servers/register", &message)
-            .await
-        {
-            Ok(registered) => match orders::obey(state, registered.orders) {
-                Ok(()) => {
-                    state.set_registered(true);
-                    tracing::info!(cluster = %registered.cluster, master = %state.config().master, "registered");
-                    return Duration::from_millis(registered.heartbeat_ms.max(1));
+        match registered {
+            Ok((term, every)) => {
+                troubles = Troubles::default();
+                tracing::info!(id = %state.id, %term, "registered with the master");
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = beat(&state, &link, term, every) => {}
                 }
-                Err(error) => Trouble::from(error),
-            },
-            Err(trouble) => trouble,
-        };
-        if mentioned.is_none_or(|last| last.elapsed() >= MENTION) {
-            mentioned = Some(tokio::time::Instant::now());
-            tracing::warn!(master = %state.config().master, "cannot register yet: {trouble}; trying again");
+            }
+            Err(error) => {
+                let pause = troubles.next(&state, &error);
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
         }
-        // Servers that lost their master together shall not all come back in one moment.
-        tokio::time::sleep(pause.mul_f64(0.5 + state.world().random.unit())).await;
-        pause = (pause * 2).min(PAUSE.1);
     }
 }
 
-/// Sends heartbeats until the master says that it does not know this server.
-async fn heartbeats(state: &ServerState, master: &Master, every: Duration) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut away = false;
+/// Attempts that failed, one after another.
+#[derive(Default)]
+struct Troubles {
+    pause: Duration,
+    last: Option<String>,
+}
+
+impl Troubles {
+    /// Tells of a failed attempt, loudly if it is another than before, and says how long to wait.
+    fn next(&mut self, state: &State, error: &LinkError) -> Duration {
+        let text = error.to_string();
+        if self.last.as_ref() != Some(&text) {
+            match error {
+                LinkError::Unreachable(_) => {
+                    tracing::warn!(id = %state.id, error = text, "waiting for the master");
+                }
+                LinkError::Refused(error) if error.code == ErrorCode::WrongCluster => {
+                    tracing::error!(
+                        id = %state.id, error = text,
+                        "the master belongs to another cluster than the partitions that this server holds: they stay \
+                         here, untouched. Give the master its data directory again, or start this server anew"
+                    );
+                }
+                LinkError::Refused(_) => {
+                    tracing::error!(id = %state.id, error = text, "the master refuses this server; trying again");
+                }
+            }
+            self.last = Some(text);
+        }
+        self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
+        self.pause.mul_f64(0.5 + 0.5 * state.world.random.unit())
+    }
+}
+
+async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Duration), LinkError> {
+    let request = Register {
+        server: state.id.clone(),
+        url: url.to_owned(),
+        boot: state.boot,
+        cluster: state.heard().cluster,
+        capacity_bytes: state.capacity_bytes,
+        copies: state.copies(),
+    };
+    let answer: Registered = link.post("/v1/servers/register", &request).await?;
+    let term = answer.orders.term;
+    let every = answer.heartbeat_ms.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1);
+    registered(state, answer)
+        .await
+        .map_err(LinkError::Refused)?;
+    Ok((term, Duration::from_millis(every)))
+}
+
+/// Obeys the answer to a registration; from then on the server serves.
+pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), ErrorBody> {
+    if answer.orders.cluster != answer.cluster {
+        return Err(ErrorBody::new(
+            ErrorCode::WrongCluster,
+            format!(
+                "the master says that it is of cluster {}, and orders for cluster {}",
+                answer.cluster, answer.orders.cluster
+            ),
+        ));
+    }
+    orders::obey(state, answer.orders).await?;
+    state.registered.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Sends heartbeats until the server has to register again.
+async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
+    let mut silent = false;
     loop {
-        ticks.tick().await;
-        let message = Heartbeat {
-            server: state.id().clone(),
-            boot: state.boot(),
-            term: state.allegiance().term,
+        tokio::time::sleep(every).await;
+        if state.heard().term != term {
+            tracing::info!(id = %state.id, "the master has started again; registering with it");
+            return;
+        }
+        let heartbeat = Heartbeat {
+            server: state.id.clone(),
+            boot: state.boot,
+            term,
             load: state.load(),
         };
-        match master
-            .post::<_, serde_json::Value>("/v1/servers/heartbeat", &message)
-            .await
-        {
-            Ok(_) => {
-                if std::mem::take(&mut away) {
-                    tracing::info!("the master answers again");
+        match link.post::<Done>("/v1/servers/heartbeat", &heartbeat).await {
+            Ok(Done {}) => {
+                if silent {
+                    tracing::info!(id = %state.id, "the master answers again");
                 }
+                silent = false;
             }
-            Err(Trouble::Refused(error)) if error.code == ErrorCode::NotRegistered => {
-                tracing::info!("the master does not know this server: registering again");
+            Err(LinkError::Refused(error)) if error.code == ErrorCode::NotRegistered => {
+                tracing::info!(id = %state.id, %error, "registering again");
                 return;
             }
-            Err(trouble) => {
-                if !std::mem::replace(&mut away, true) {
-                    tracing::warn!("the master does not answer: {trouble}; pulls and pushes go on");
+            Err(error) => {
+                // The maps that clients hold are good without the master.
+                if !silent {
+                    tracing::warn!(id = %state.id, %error, "the master does not answer; serving on");
                 }
+                silent = true;
             }
         }
     }
 }
 
-/// Tells the master that this server ends in order. Once: if it does not hear it, it notices the silence.
-pub(super) async fn leave(state: &ServerState) {
+/// Tells the master that this server ends in order; if it cannot be told, it notices by itself.
+pub(super) async fn leave(state: &State, link: &Link) {
     if !state.is_registered() {
         return;
     }
-    let message = Leave {
-        server: state.id().clone(),
-        boot: state.boot(),
+    let leave = Leave {
+        server: state.id.clone(),
+        boot: state.boot,
     };
-    if let Err(trouble) = master(state)
-        .post::<_, serde_json::Value>("/v1/servers/leave", &message)
-        .await
-    {
-        tracing::warn!("could not tell the master that this server leaves: {trouble}");
+    let told = link.post::<Done>("/v1/servers/leave", &leave);
+    match tokio::time::timeout(LEAVE_WITHIN, told).await {
+        Ok(Ok(Done {})) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the master could not be told of the leave"),
+        Err(_) => tracing::debug!("the master did not answer to the leave"),
     }
 }

@@ -1,4 +1,4 @@
-//! What a server knows: the partitions that are here, the master it obeys, and what it has done.
+//! What a server holds, and what it has heard of the master.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,118 +13,67 @@ use glint_protocol::{
     Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId, Term,
     control::{CopyReport, ServerLoad},
     error::GoneReason,
+    frame::GroupHeader,
 };
-use glint_world::{World, http::Url};
+use glint_world::World;
 
-use super::{ServerConfig, slot::Slot};
-use crate::http::body::Bodies;
+use super::{ServerConfig, eviction::Idleness, safe::SafePosition};
+use crate::{
+    http::body::Bodies,
+    partition::{Description, Loss, Partition},
+};
 
-/// Models that are remembered after they were dropped, so that late requests learn why.
-const REMEMBERED: usize = 10_000;
-
-/// A model of which partitions are here.
-#[derive(Clone, Debug)]
-pub(super) struct Model {
-    pub(super) spec: Arc<ModelSpec>,
-    pub(super) incarnation: Incarnation,
-    pub(super) slots: BTreeMap<u32, Arc<Slot>>,
+/// Everything that the tasks of a server share.
+pub(super) struct State {
+    pub(super) world: World,
+    pub(super) id: ServerId,
+    pub(super) boot: Boot,
+    pub(super) capacity_bytes: u64,
+    pub(super) bodies: Bodies,
+    /// What it holds: replaced as a whole, so that requests look it up without a lock.
+    pub(super) models: ArcSwap<Models>,
+    /// Held while orders are obeyed, one after another.
+    pub(super) obeying: tokio::sync::Mutex<()>,
+    /// Whether it has registered since its start: until then it knows nothing for certain.
+    pub(super) registered: AtomicBool,
+    pub(super) heard: Mutex<Heard>,
+    pub(super) tombstones: Mutex<Tombstones>,
+    pub(super) counters: Counters,
 }
 
-/// What is here, as one value that is replaced as a whole.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Models {
-    pub(super) held: BTreeMap<ModelId, Arc<Model>>,
-    gone: BTreeMap<ModelId, (u32, GoneReason)>,
-    /// The order in which they went, to forget the oldest.
-    went: VecDeque<ModelId>,
-}
-
-impl Models {
-    /// Remembers that all generations of a model up to this one are gone.
-    pub(super) fn bury(&mut self, incarnation: Incarnation, reason: GoneReason) {
-        let known = self.gone.get(&incarnation.model);
-        if known.is_some_and(|&(generation, _)| generation >= incarnation.generation) {
-            return;
-        }
-        if self
-            .gone
-            .insert(incarnation.model, (incarnation.generation, reason))
-            .is_none()
-        {
-            self.went.push_back(incarnation.model);
-        }
-        while self.went.len() > REMEMBERED {
-            if let Some(oldest) = self.went.pop_front() {
-                self.gone.remove(&oldest);
-            }
-        }
-    }
-
-    /// Whether a message about this incarnation comes too late.
-    pub(super) fn is_buried(&self, incarnation: Incarnation) -> bool {
-        self.gone
-            .get(&incarnation.model)
-            .is_some_and(|&(generation, _)| generation >= incarnation.generation)
-    }
-
-    /// The slot of a partition, or why it has none.
-    pub(super) fn find(
-        &self,
-        incarnation: Incarnation,
-        partition: u32,
-    ) -> Result<&Arc<Slot>, ErrorBody> {
-        let model = match self.held.get(&incarnation.model) {
-            Some(model) if model.incarnation == incarnation => model,
-            found => return Err(self.missing(incarnation, found.map(|m| m.incarnation))),
-        };
-        model.slots.get(&partition).ok_or_else(|| {
-            ErrorBody::new(
-                ErrorCode::StaleMap,
-                format!("partition {partition} of model '{}' is not on this server; ask the master for the map", model.spec.name),
-            )
-        })
-    }
-
-    fn missing(&self, asked: Incarnation, here: Option<Incarnation>) -> ErrorBody {
-        let gone = |reason: GoneReason, what: &str| {
-            ErrorBody::new(
-                ErrorCode::Gone,
-                format!("model {asked} {what}; open it again by its name"),
-            )
-            .with(|detail| detail.reason = Some(reason))
-        };
-        if let Some(&(generation, reason)) = self.gone.get(&asked.model)
-            && generation >= asked.generation
-        {
-            let what = match reason {
-                GoneReason::Deleted => "was deleted",
-                GoneReason::Reset => "was reset",
-                GoneReason::Restored => "was restored",
-                GoneReason::Unknown => "is gone",
-            };
-            return gone(reason, what);
-        }
-        if here.is_some_and(|here| here.generation > asked.generation) {
-            return gone(GoneReason::Reset, "was reset or restored");
-        }
-        // Never heard of, or of a generation to come: the master's map may be ahead of its orders.
-        ErrorBody::new(
-            ErrorCode::StaleMap,
-            format!("this server holds nothing of model {asked}; ask the master for the map"),
-        )
-    }
-}
-
-/// What the server knows of its master.
+/// What it has heard of the master.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Allegiance {
-    /// The cluster, once it has registered.
+pub(super) struct Heard {
     pub(super) cluster: Option<ClusterId>,
-    /// The highest term it has heard.
     pub(super) term: Term,
 }
 
-/// Counters since the start.
+/// The models of which a server holds partitions.
+#[derive(Clone, Default)]
+pub(super) struct Models {
+    pub(super) by_incarnation: BTreeMap<Incarnation, Arc<Model>>,
+}
+
+/// One model, as far as a server holds it.
+pub(super) struct Model {
+    pub(super) spec: Arc<ModelSpec>,
+    /// As many as the model has partitions; those that are not here are none.
+    pub(super) slots: Vec<Option<Arc<Slot>>>,
+}
+
+/// One partition and what belongs to it here.
+pub(super) struct Slot {
+    pub(super) description: Description,
+    partition: Mutex<Partition>,
+    /// When its verdicts may be told.
+    pub(super) safe: SafePosition,
+    /// Entries in its ledger, to be read without the lock.
+    pub(super) entries: AtomicU64,
+    /// Since when its lanes are idle, as seen from time to time.
+    pub(super) idleness: Mutex<Idleness>,
+}
+
+/// What it has done since its start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) pulls: AtomicU64,
@@ -134,166 +83,278 @@ pub(super) struct Counters {
     pub(super) bytes_out: AtomicU64,
 }
 
-/// A server's state. Cheap to clone; clones are the same server.
-#[derive(Clone, Debug)]
-pub struct ServerState {
-    shared: Arc<Shared>,
+impl Counters {
+    pub(super) fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
 }
 
-#[derive(Debug)]
-struct Shared {
-    world: World,
-    config: ServerConfig,
-    id: ServerId,
-    url: Url,
-    boot: Boot,
-    bodies: Bodies,
-    registered: AtomicBool,
-    allegiance: Mutex<Allegiance>,
-    /// Read by every request without a lock; replaced by orders, which hold `changing`.
-    models: ArcSwap<Models>,
-    changing: Mutex<()>,
-    counters: Counters,
+/// Models that were dropped, so that a late request is told why; the oldest go first.
+#[derive(Debug, Default)]
+pub(super) struct Tombstones {
+    by_model: BTreeMap<ModelId, (u32, GoneReason)>,
+    order: VecDeque<ModelId>,
 }
 
-impl ServerState {
-    /// A server that is reached at `url`, holds nothing and is not registered yet.
-    pub fn new(world: World, config: ServerConfig, url: Url) -> Self {
-        let boot = Boot(world.random.bits());
-        let id = config
-            .id
-            .clone()
-            .unwrap_or_else(|| ServerId(url.authority().to_owned()));
-        let bodies = Bodies::new(config.buffer_bytes);
-        Self {
-            shared: Arc::new(Shared {
-                world,
-                config,
-                id,
-                url,
-                boot,
-                bodies,
-                registered: AtomicBool::new(false),
-                allegiance: Mutex::default(),
-                models: ArcSwap::default(),
-                changing: Mutex::default(),
-                counters: Counters::default(),
-            }),
+/// Tombstones that are kept.
+const MAX_TOMBSTONES: usize = 16_384;
+
+impl Tombstones {
+    /// Notes why a model is gone up to a generation.
+    pub(super) fn put(&mut self, incarnation: Incarnation, reason: GoneReason) {
+        let entry = self.by_model.get_mut(&incarnation.model);
+        match entry {
+            Some((generation, _)) if *generation > incarnation.generation => {}
+            Some(entry) => *entry = (incarnation.generation, reason),
+            None => {
+                if self.order.len() >= MAX_TOMBSTONES
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.by_model.remove(&oldest);
+                }
+                self.order.push_back(incarnation.model);
+                self.by_model
+                    .insert(incarnation.model, (incarnation.generation, reason));
+            }
         }
     }
 
-    /// Its name.
-    pub fn id(&self) -> &ServerId {
-        &self.shared.id
+    /// Why this incarnation is gone, if it was dropped.
+    pub(super) fn reason(&self, incarnation: Incarnation) -> Option<GoneReason> {
+        let &(generation, reason) = self.by_model.get(&incarnation.model)?;
+        (incarnation.generation <= generation).then_some(reason)
+    }
+}
+
+impl Slot {
+    pub(super) fn new(description: Description, partition: Partition) -> Self {
+        Self {
+            description,
+            partition: Mutex::new(partition),
+            safe: SafePosition::default(),
+            entries: AtomicU64::new(0),
+            idleness: Mutex::default(),
+        }
     }
 
-    /// Where it is reached.
-    pub fn url(&self) -> &Url {
-        &self.shared.url
+    /// The partition, for a moment: never hold this across an await.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Partition> {
+        self.partition.lock().unwrap_or_else(|poisoned| {
+            // Whoever panicked may have been in the midst of an update: nobody knows how much of it is in, so that
+            // neither serving on nor taking its retry would be right.
+            let mut partition = poisoned.into_inner();
+            partition.lose(Loss::Interrupted);
+            self.partition.clear_poison();
+            partition
+        })
     }
 
-    /// This start of it.
-    pub fn boot(&self) -> Boot {
-        self.shared.boot
+    /// To be called under the lock after each change.
+    pub(super) fn changed(&self, partition: &Partition) {
+        self.entries
+            .store(partition.ledger().len() as u64, Ordering::Relaxed);
+        // The only copy is this one, in memory: what is applied is as safe as it gets.
+        self.safe.raise(partition.position());
+    }
+}
+
+impl Models {
+    /// All partitions, by incarnation and index.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.by_incarnation
+            .values()
+            .flat_map(|model| model.slots.iter().flatten())
     }
 
-    /// Whether it is registered with a master, and so serves.
-    pub fn is_registered(&self) -> bool {
-        self.shared.registered.load(Ordering::Acquire)
+    /// Bytes of the values of all partitions that have values.
+    pub(super) fn bytes(&self) -> u64 {
+        self.slots()
+            .map(|slot| slot.lock().values().bytes() as u64)
+            .sum()
+    }
+}
+
+impl State {
+    pub(super) fn new(world: World, config: &ServerConfig) -> Self {
+        let boot = Boot(world.random.bits().max(1));
+        Self {
+            world,
+            id: config.id.clone(),
+            boot,
+            capacity_bytes: config.capacity_bytes,
+            bodies: Bodies::new(config.body_budget),
+            models: ArcSwap::default(),
+            obeying: tokio::sync::Mutex::default(),
+            registered: AtomicBool::new(false),
+            heard: Mutex::default(),
+            tombstones: Mutex::default(),
+            counters: Counters::default(),
+        }
     }
 
-    pub(super) fn set_registered(&self, registered: bool) {
-        self.shared.registered.store(registered, Ordering::Release);
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn world(&self) -> &World {
-        &self.shared.world
-    }
-
-    pub(super) fn config(&self) -> &ServerConfig {
-        &self.shared.config
-    }
-
-    pub(super) fn bodies(&self) -> &Bodies {
-        &self.shared.bodies
-    }
-
-    pub(super) fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
-    pub(super) fn allegiance(&self) -> MutexGuard<'_, Allegiance> {
-        self.shared
-            .allegiance
+    pub(super) fn tombstones(&self) -> MutexGuard<'_, Tombstones> {
+        self.tombstones
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is here now.
-    pub(super) fn models(&self) -> arc_swap::Guard<Arc<Models>> {
-        self.shared.models.load()
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered.load(Ordering::Acquire)
     }
 
-    /// Replaces what is here; changes come one after another.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Models) -> T) -> T {
-        let _one = self
-            .shared
-            .changing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut models = Models::clone(&self.shared.models.load());
-        let result = change(&mut models);
-        self.shared.models.store(Arc::new(models));
-        result
+    /// The partition that a group names.
+    ///
+    /// # Errors
+    /// `retry`, `gone`, `not_yet`, `bad` or `stale_map`, as the first lines of the table say.
+    pub(super) fn find<'a>(
+        &self,
+        models: &'a Models,
+        header: &GroupHeader,
+    ) -> Result<&'a Arc<Slot>, ErrorBody> {
+        if !self.is_registered() {
+            return Err(ErrorBody::new(
+                ErrorCode::Retry,
+                format!(
+                    "server {} has not registered with the master since its start; send it again after a pause",
+                    self.id
+                ),
+            ));
+        }
+        let incarnation = header.incarnation;
+        let Some(model) = models.by_incarnation.get(&incarnation) else {
+            return Err(self.unknown(models, incarnation));
+        };
+        match model.slots.get(header.partition as usize) {
+            Some(Some(slot)) => Ok(slot),
+            Some(None) => Err(ErrorBody::new(
+                ErrorCode::StaleMap,
+                format!(
+                    "server {} does not hold partition {} of model '{}'; take a fresh map",
+                    self.id, header.partition, model.spec.name
+                ),
+            )),
+            None => Err(ErrorBody::new(
+                ErrorCode::Bad,
+                format!(
+                    "partition {} is out of range: model '{}' has {} partitions",
+                    header.partition,
+                    model.spec.name,
+                    model.slots.len()
+                ),
+            )),
+        }
     }
 
-    /// Every copy that is here, for the master.
+    fn unknown(&self, models: &Models, incarnation: Incarnation) -> ErrorBody {
+        let gone = |reason, what: String| {
+            ErrorBody::new(ErrorCode::Gone, what).with(|detail| detail.reason = Some(reason))
+        };
+        if let Some(reason) = self.tombstones().reason(incarnation) {
+            let what = match reason {
+                GoneReason::Deleted => "was deleted",
+                GoneReason::Reset => "was reset",
+                GoneReason::Restored => "was restored from a checkpoint",
+                GoneReason::Unknown => "is gone",
+            };
+            return gone(
+                reason,
+                format!("model {incarnation} {what}; open it again by its name"),
+            );
+        }
+        let first = Incarnation {
+            generation: 0,
+            ..incarnation
+        };
+        let known = models
+            .by_incarnation
+            .range(first..)
+            .map(|(i, _)| i)
+            .take_while(|i| i.model == incarnation.model)
+            .last();
+        match known {
+            // The client has heard of the new generation before this server has.
+            Some(known) if known.generation < incarnation.generation => ErrorBody::new(
+                ErrorCode::NotYet,
+                format!(
+                    "model {incarnation} is at generation {} here; send it again after a pause",
+                    known.generation
+                ),
+            ),
+            _ => gone(
+                GoneReason::Unknown,
+                format!(
+                    "server {} knows no model {incarnation}; open it by its name",
+                    self.id
+                ),
+            ),
+        }
+    }
+
+    /// What it holds, for the master; what is lost is left out, since it is not there any more.
     pub(super) fn copies(&self) -> Vec<CopyReport> {
-        let models = self.models();
-        let mut copies = Vec::new();
-        for model in models.held.values() {
-            for (&partition, slot) in &model.slots {
-                let held = slot.lock();
-                if held.loss().is_none() {
-                    copies.push(CopyReport {
-                        incarnation: model.incarnation,
-                        partition,
-                        epoch: held.epoch(),
-                        position: held.position(),
-                    });
-                }
-            }
-        }
-        copies
+        let models = self.models.load();
+        let report = |slot: &Arc<Slot>| {
+            let partition = slot.lock();
+            partition.loss().is_none().then(|| CopyReport {
+                incarnation: slot.description.incarnation,
+                partition: slot.description.partition,
+                epoch: partition.epoch(),
+                position: partition.position(),
+            })
+        };
+        models.slots().filter_map(report).collect()
     }
 
-    /// What it has done, for heartbeats and the status.
     pub(super) fn load(&self) -> ServerLoad {
-        let (mut value_bytes, mut partitions, mut ledger_entries) = (0, 0, 0);
-        for slot in self
-            .models()
-            .held
-            .values()
-            .flat_map(|model| model.slots.values())
-        {
-            partitions += 1;
-            let held = slot.lock();
-            if held.loss().is_none() {
-                value_bytes += slot.description.value_bytes();
-                ledger_entries += held.ledger().len() as u64;
-            }
+        let models = self.models.load();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut load = ServerLoad {
+            pulls: read(&self.counters.pulls),
+            pushes: read(&self.counters.pushes),
+            repeated: read(&self.counters.repeated),
+            bytes_in: read(&self.counters.bytes_in),
+            bytes_out: read(&self.counters.bytes_out),
+            ..ServerLoad::default()
+        };
+        for slot in models.slots() {
+            load.partitions += 1;
+            load.value_bytes += slot.description.value_bytes();
+            load.ledger_entries += read(&slot.entries);
         }
-        let counters = self.counters();
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ServerLoad {
-            value_bytes,
-            partitions,
-            pulls: count(&counters.pulls),
-            pushes: count(&counters.pushes),
-            repeated: count(&counters.repeated),
-            bytes_in: count(&counters.bytes_in),
-            bytes_out: count(&counters.bytes_out),
-            ledger_entries,
+        load
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incarnation(model: u64, generation: u32) -> Incarnation {
+        Incarnation {
+            model: ModelId(model),
+            generation,
         }
+    }
+
+    #[test]
+    fn tombstones_cover_lower_generations_and_are_bounded() {
+        let mut tombstones = Tombstones::default();
+        tombstones.put(incarnation(1, 3), GoneReason::Reset);
+        tombstones.put(incarnation(1, 2), GoneReason::Deleted);
+        assert_eq!(
+            tombstones.reason(incarnation(1, 1)),
+            Some(GoneReason::Reset)
+        );
+        assert_eq!(tombstones.reason(incarnation(1, 4)), None);
+        for model in 2..2 + MAX_TOMBSTONES as u64 {
+            tombstones.put(incarnation(model, 1), GoneReason::Deleted);
+        }
+        assert_eq!(tombstones.reason(incarnation(1, 1)), None);
+        assert_eq!(tombstones.by_model.len(), MAX_TOMBSTONES);
+        assert_eq!(tombstones.order.len(), MAX_TOMBSTONES);
     }
 }
