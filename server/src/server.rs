@@ -30,10 +30,7 @@ use glint_protocol::{
     Boot, ErrorBody, MAX_DEADLINE_MS, ServerId,
     control::{Orders, Registered},
 };
-use glint_world::{
-    Listener, Shutdown, World,
-    http::{Url, UrlError},
-};
+use glint_world::{Listener, Shutdown, World, http::Url};
 use tokio_util::task::TaskTracker;
 
 use crate::serve::{Limits, serve};
@@ -42,12 +39,13 @@ use state::State;
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Its name: the same over restarts, unlike that of any other server of the cluster.
-    pub id: ServerId,
+    /// Its name: the same over restarts, unlike that of any other server of the cluster; by default the address under
+    /// which it is reached.
+    pub id: Option<ServerId>,
     /// Where the master answers.
     pub master: Url,
     /// The URL by which clients and the master reach this server; by default the address that it listens on.
-    pub advertise: Option<String>,
+    pub advertise: Option<Url>,
     /// Bytes of values that it may hold.
     pub capacity_bytes: u64,
     /// The longest deadline that an operation of this cluster may have; not below what the master is told.
@@ -55,22 +53,22 @@ pub struct ServerConfig {
     /// How long a lane must be idle until its entry may go, at least 10 × `max_deadline`; by default exactly that.
     pub idle: Option<Duration>,
     /// Memory in bytes that the bodies and answers of all requests may take together.
-    pub body_budget: usize,
+    pub buffer_bytes: usize,
     /// Bounds of its connections.
     pub limits: Limits,
 }
 
 impl ServerConfig {
-    /// A server of this name and master, with the defaults: 4 GiB of values, 1 GiB for requests in flight.
-    pub fn new(id: impl Into<String>, master: Url) -> Self {
+    /// A server of `master` that may hold `capacity_bytes` of values; the rest by default.
+    pub fn new(master: Url, capacity_bytes: u64) -> Self {
         Self {
-            id: ServerId(id.into()),
+            id: None,
             master,
             advertise: None,
-            capacity_bytes: 4 << 30,
+            capacity_bytes,
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             idle: None,
-            body_budget: 1 << 30,
+            buffer_bytes: 512 << 20,
             limits: Limits::default(),
         }
     }
@@ -92,9 +90,6 @@ pub enum ServerError {
         "the server listens on {0}, which others cannot connect to; say how they reach it (--advertise http://HOST:PORT)"
     )]
     NoAddress(SocketAddr),
-    /// What it is told to advertise is no URL.
-    #[error("the URL that the server shall advertise cannot be used")]
-    Advertise(#[from] UrlError),
     /// An idle lane would be forgotten before its last push may be given up.
     #[error(
         "lanes would be forgotten after {idle:?}, with deadlines of up to {max_deadline:?}; make the first at least ten times the second"
@@ -132,9 +127,10 @@ pub async fn run(
         });
     }
     let url = advertised(&config, &*listener)?;
-    let server = Server::new(world.clone(), &config);
+    let server = Server::new(world.clone(), &config, &url);
+    let id = server.id();
     tracing::info!(
-        id = %config.id, url, boot = %server.boot(), capacity_bytes = config.capacity_bytes, master = %config.master,
+        %id, %url, boot = %server.boot(), capacity_bytes = config.capacity_bytes, master = %config.master,
         "server started"
     );
     let link = link::Link::new(&world, config.master.clone());
@@ -142,7 +138,7 @@ pub async fn run(
     let registration = registration::run(
         Arc::clone(&server.state),
         link.clone(),
-        url,
+        url.to_string(),
         shutdown.clone(),
     );
     world
@@ -155,27 +151,33 @@ pub async fn run(
     tasks.close();
     tasks.wait().await;
     registration::leave(&server.state, &link).await;
-    tracing::info!(id = %config.id, "server stopped");
+    tracing::info!(%id, "server stopped");
     Ok(())
 }
 
-fn advertised(config: &ServerConfig, listener: &dyn Listener) -> Result<String, ServerError> {
+fn advertised(config: &ServerConfig, listener: &dyn Listener) -> Result<Url, ServerError> {
     if let Some(url) = &config.advertise {
-        return Ok(url.parse::<Url>()?.to_string());
+        return Ok(url.clone());
     }
     let address = listener.address().map_err(ServerError::Listener)?;
-    if address.ip().is_unspecified() {
-        return Err(ServerError::NoAddress(address));
+    let url = format!("http://{address}");
+    match url.parse() {
+        Ok(url) if !address.ip().is_unspecified() => Ok(url),
+        _ => Err(ServerError::NoAddress(address)),
     }
-    Ok(format!("http://{address}"))
 }
 
 impl Server {
-    /// A server that holds nothing and is not registered.
-    pub fn new(world: World, config: &ServerConfig) -> Self {
+    /// A server that is reached at `url`, holds nothing and is not registered.
+    pub fn new(world: World, config: &ServerConfig, url: &Url) -> Self {
         Self {
-            state: Arc::new(State::new(world, config)),
+            state: Arc::new(State::new(world, config, url)),
         }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> &ServerId {
+        &self.state.id
     }
 
     /// This start of it.

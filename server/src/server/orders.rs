@@ -125,8 +125,9 @@ async fn take(
         };
         if let Some(slot) = slot {
             let mut partition = slot.lock();
+            let late = held.epoch < partition.epoch();
             partition.raise_epoch(held.epoch);
-            if held.lost {
+            if held.lost && !late {
                 partition.lose(Loss::Told);
             }
             continue;

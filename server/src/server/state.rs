@@ -15,7 +15,7 @@ use glint_protocol::{
     error::GoneReason,
     frame::GroupHeader,
 };
-use glint_world::World;
+use glint_world::{World, http::Url};
 
 use super::{ServerConfig, eviction::Idleness, safe::SafePosition};
 use crate::{
@@ -175,14 +175,15 @@ impl Models {
 }
 
 impl State {
-    pub(super) fn new(world: World, config: &ServerConfig) -> Self {
+    pub(super) fn new(world: World, config: &ServerConfig, url: &Url) -> Self {
         let boot = Boot(world.random.bits().max(1));
+        let own = || ServerId(url.authority().to_owned());
         Self {
             world,
-            id: config.id.clone(),
+            id: config.id.clone().unwrap_or_else(own),
             boot,
             capacity_bytes: config.capacity_bytes,
-            bodies: Bodies::new(config.body_budget),
+            bodies: Bodies::new(config.buffer_bytes),
             models: ArcSwap::default(),
             obeying: tokio::sync::Mutex::default(),
             registered: AtomicBool::new(false),
