@@ -46,6 +46,7 @@ impl Master {
             .route("/", get(page))
             .route("/livez", get(health::livez))
             .route("/readyz", get(|| async { health::readyz(None) }))
+            .route("/v1/openapi.json", get(crate::openapi::serve))
             .route("/v1/status", get(status))
             .route("/v1/models", get(models).post(create))
             .route("/v1/models/{name}", get(open).delete(delete))
