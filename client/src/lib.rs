@@ -42,8 +42,6 @@ mod reply;
 mod retry;
 mod routing;
 mod stats;
-#[cfg(test)]
-mod testing;
 mod transport;
 mod vector;
 

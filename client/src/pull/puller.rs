@@ -135,12 +135,7 @@ impl Task {
 
     async fn exchange(&self, pulls: Vec<SmallPull>) {
         let (batch, body) = self.build(pulls);
-        let give_up = self.transport.give_up();
-        match self
-            .transport
-            .exchange(&self.to, Path::Pull, body, give_up)
-            .await
-        {
+        match self.transport.exchange(&self.to, Path::Pull, body).await {
             Ok(reply) => batch.distribute(&reply),
             Err(trouble) => batch.fail(&trouble),
         }

@@ -1,0 +1,216 @@
+//! What exactly-once costs a server: the instructions of a push that is taken apart, checked, judged by the ledger and
+//! applied, against those of the same push taken apart, checked and merged into the values without a ledger.
+//!
+//! The child ([`main`]) runs one of the two so often as it is told; the directing process counts its instructions for two
+//! counts ([`cost`]), so that start and end cancel out.
+
+use std::hint::black_box;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use glint_protocol::{
+    Element, ElementType, Epoch, Incarnation, LaneId, ModelDraft, ModelId, Number, Rule, Shape,
+    frame::{GroupHeader, Kind, Op, Request, RequestHeader, digest, write},
+    spec::Partitions,
+};
+use glint_server::partition::{Description, Outcome, Partition, check::check};
+use glint_world::{Clock, SystemClock};
+use serde::{Deserialize, Serialize};
+
+use crate::instructions::Counter;
+
+/// Values of the partition: 4 MiB, the size that the cluster cuts large models into.
+const VALUES: u64 = 1 << 20;
+/// Lanes that the ledger knows: 16 workers with 4 each.
+const LANES: u64 = 64;
+const INCARNATION: Incarnation = Incarnation {
+    model: ModelId(7),
+    generation: 1,
+};
+const EPOCH: Epoch = Epoch(3);
+
+/// A push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Push {
+    /// A range of 256 Ki values: 1 MiB, what a client sends at once.
+    Dense,
+    /// 10 000 sorted keys.
+    Sparse,
+    /// One key.
+    One,
+}
+
+/// The way of a push through the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Path {
+    /// As the server does it.
+    Ledger,
+    /// Without judging and without noting.
+    Direct,
+}
+
+impl Push {
+    pub(crate) const ALL: [Self; 3] = [Self::Dense, Self::Sparse, Self::One];
+
+    /// Its name in the report.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "exactly-once, push of 1 MiB",
+            Self::Sparse => "exactly-once, push of 10k keys",
+            Self::One => "exactly-once, push of 1 key",
+        }
+    }
+
+    /// How often it is run: once few, once more times.
+    const fn counts(self) -> [u64; 2] {
+        match self {
+            Self::Dense => [5, 55],
+            Self::Sparse => [10, 210],
+            Self::One => [500, 20_500],
+        }
+    }
+
+    fn indices(self) -> Vec<u64> {
+        match self {
+            Self::Dense => Vec::new(),
+            // An odd step that shares no factor with the size: distinct, and sorted below.
+            Self::Sparse => {
+                let mut keys: Vec<u64> = (0..10_000).map(|i| i * 7919 % VALUES).collect();
+                keys.sort_unstable();
+                keys
+            }
+            Self::One => vec![VALUES / 3],
+        }
+    }
+
+    /// The request's body, as the client writes it.
+    fn body(self, lane: LaneId) -> Vec<u8> {
+        let mut sections = Vec::new();
+        let rule = Some(Rule::Add);
+        let count = match self {
+            Self::Dense => {
+                let count = 1 << 18;
+                write::range(&mut sections, rule, f32::SIZE, 1 << 10, count);
+                count
+            }
+            Self::Sparse | Self::One => {
+                let indices = self.indices();
+                write::indices(&mut sections, rule, f32::SIZE, &indices, false);
+                indices.len()
+            }
+        };
+        f32::append(&vec![1.0; count], &mut sections);
+        let group = GroupHeader {
+            incarnation: INCARNATION,
+            partition: 0,
+            epoch: EPOCH,
+            prev: Number(0),
+            digest: digest(INCARNATION, 0, [&sections[..]]),
+            op: Op::Update,
+            element: Some(ElementType::F32),
+            sections: 1,
+            length: sections.len() as u32,
+        };
+        let header = RequestHeader {
+            kind: Kind::Push,
+            groups: 1,
+            lane,
+            number: Number(1),
+        };
+        [&header.encode()[..], &group.encode(), &sections].concat()
+    }
+}
+
+/// Instructions per push of each path: with the ledger, and direct.
+pub(crate) async fn cost(counter: Counter, push: Push) -> anyhow::Result<(f64, f64)> {
+    let program = std::env::current_exe()?;
+    let program = program.to_string_lossy().into_owned();
+    let mut per_push = [0.0; 2];
+    for (path, result) in ["ledger", "direct"].into_iter().zip(&mut per_push) {
+        let [few, many] = push.counts();
+        let mut counted = [0; 2];
+        for (count, instructions) in [few, many].into_iter().zip(&mut counted) {
+            let json = serde_json::to_string(&push)?;
+            let count = count.to_string();
+            let arguments = ["ledger", "--push", &json, "--path", path, "--count", &count];
+            let mut line = vec![program.clone()];
+            line.extend(arguments.map(String::from));
+            *instructions = counter.count(&line).await?;
+        }
+        let [base, more] = counted;
+        let difference = more
+            .checked_sub(base)
+            .context("more pushes took fewer instructions")?;
+        *result = difference as f64 / (many - few) as f64;
+    }
+    Ok(per_push.into())
+}
+
+/// Runs a push, given as JSON, `count` times.
+pub(crate) fn main(push: &str, path: Path, count: u64) -> anyhow::Result<()> {
+    let push: Push = serde_json::from_str(push)?;
+    let now = SystemClock.unix_ms();
+    let mut draft = ModelDraft::new("bench", Shape::Vector { keys: VALUES }, ElementType::F32);
+    draft.partitions = Partitions::Exactly(1);
+    let spec = draft.resolve(1)?;
+    let description = Description::new(&spec, INCARNATION, 0);
+    let mut partition = Partition::new(&description, &spec, EPOCH)?;
+    let lane = |random| LaneId { birth: now, random };
+    for other in 0..LANES {
+        let body = Push::One.body(lane(other));
+        through_ledger(&mut partition, &description, &body)?;
+    }
+    let mut body = push.body(lane(LANES / 2));
+    for number in 2..2 + count {
+        // Number and prev of the one group: what differs between the requests of a lane.
+        body[32..40].copy_from_slice(&number.to_le_bytes());
+        let prev = RequestHeader::SIZE + 24;
+        body[prev..prev + 8].copy_from_slice(&(number - 1).to_le_bytes());
+        match path {
+            Path::Ledger => through_ledger(&mut partition, &description, black_box(&body))?,
+            Path::Direct => direct(&mut partition, &description, black_box(&body))?,
+        }
+    }
+    let position = partition.position().0;
+    anyhow::ensure!(
+        position == LANES + count,
+        "the partition is at position {position} after {LANES} + {count} pushes"
+    );
+    black_box(&partition);
+    Ok(())
+}
+
+fn through_ledger(
+    partition: &mut Partition,
+    description: &Description,
+    body: &[u8],
+) -> anyhow::Result<()> {
+    let request = Request::parse(body, Kind::Push)?;
+    let now = SystemClock.unix_ms();
+    for group in &request.groups {
+        let checked = check(description, group, request.header.number.0);
+        let verdict = partition.judge_and_apply(
+            description,
+            request.header.lane,
+            request.header.number,
+            &group.header,
+            checked.as_ref().map_err(Clone::clone),
+            now,
+        );
+        anyhow::ensure!(
+            verdict.outcome == Outcome::Applied && !verdict.repeated,
+            "the push ended as {verdict:?}"
+        );
+    }
+    Ok(())
+}
+
+fn direct(partition: &mut Partition, description: &Description, body: &[u8]) -> anyhow::Result<()> {
+    let request = Request::parse(body, Kind::Push)?;
+    for group in &request.groups {
+        let checked = check(description, group, request.header.number.0)?;
+        partition.merge_only(description.rule, description.cols, &checked.sections);
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `make bench`: how fast Glint is, as ratios against what this machine can do at all.
+//!
+//! One process of this binary directs ([`direct`]): it starts a master and servers of the release binary `glint`
+//! ([`cluster`]), and runs itself again as a child for every measurement, so that each starts in a fresh process: the
+//! limits of the machine ([`limits`]), a worker with one workload ([`worker`]), the cost of exactly-once ([`ledger`]).
+//! What comes out is put together in [`report`]; [`workload`] says what is measured, `docs/performance.md` why.
+
+mod cluster;
+mod direct;
+mod instructions;
+mod ledger;
+mod limits;
+mod machine;
+mod report;
+mod statistics;
+mod worker;
+mod workload;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    about = "Measure Glint against the limits of this machine"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// What and how often.
+#[derive(clap::Args, Clone)]
+struct Run {
+    /// Rounds; each measures the machine's limits and then every workload once
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory' or 'exactly-once'
+    #[arg(long, value_name = "PATTERN", default_value = "")]
+    only: String,
+    /// Small sizes, to see that everything runs: the figures mean nothing and no goal is judged
+    #[arg(long)]
+    quick: bool,
+    /// The binary to measure
+    #[arg(long, value_name = "FILE", default_value = "target/release/glint")]
+    glint: PathBuf,
+    /// Where to write the figures
+    #[arg(long, value_name = "FILE", default_value = "target/bench/report.json")]
+    report: PathBuf,
+}
+
+/// Parts that the directing process runs as children.
+#[derive(Subcommand)]
+enum Part {
+    /// Measure what TCP over loopback can do
+    #[command(hide = true)]
+    Limits {
+        /// Move less
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Run one workload against a cluster
+    #[command(hide = true)]
+    Worker {
+        /// URL of the master
+        #[arg(long)]
+        master: String,
+        /// The workload, as JSON
+        #[arg(long)]
+        workload: String,
+    },
+    /// Run a push through a server's path again and again, for counting instructions
+    #[command(hide = true)]
+    Ledger {
+        /// Which push, as JSON
+        #[arg(long)]
+        push: String,
+        /// Through the ledger, or straight to the values
+        #[arg(long)]
+        path: ledger::Path,
+        /// How often
+        #[arg(long)]
+        count: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.part {
+        None => direct::main(&arguments.run),
+        Some(Part::Limits { quick }) => limits::main(quick),
+        Some(Part::Worker { master, workload }) => worker::main(&master, &workload),
+        Some(Part::Ledger { push, path, count }) => ledger::main(&push, path, count),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
