@@ -1,3 +1,11 @@
 //! What Glint promises, each promise a test: clusters on real sockets in this process, with and without faults.
 
+mod bad_input;
+mod faults;
+mod lanes;
+mod models;
 mod page;
+mod parity;
+mod python;
+mod recovery;
+mod using;

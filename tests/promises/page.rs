@@ -195,3 +195,71 @@ fn the_client_written_from_the_page_has_at_most_200_lines_and_imports_the_standa
         ["import bisect, collections, http.client, json, random, secrets, struct, time"]
     );
 }
+
+/// Whether `found` is what the page shows; `"…"` on the page stands for anything.
+fn as_shown(shown: &serde_json::Value, found: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object, String};
+    match (shown, found) {
+        (String(text), _) if text == "…" => true,
+        (Array(shown), Array(found)) => {
+            shown.len() == found.len() && shown.iter().zip(found).all(|(s, f)| as_shown(s, f))
+        }
+        (Object(shown), Object(found)) => {
+            let known = |key: &std::string::String| shown.contains_key(key);
+            found.keys().all(known)
+                && shown.iter().all(|(key, shown)| {
+                    found.get(key).is_some_and(|found| as_shown(shown, found))
+                        || (shown == "…" && key == "detail")
+                })
+        }
+        (shown, found) => shown == found,
+    }
+}
+
+fn values(text: &str) -> Vec<serde_json::Value> {
+    serde_json::Deserializer::from_str(text)
+        .into_iter()
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|error| panic!("{error} in: {text}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_page_do_what_it_shows() {
+    const END: &str = "\n@@@ end of a block @@@\n";
+    let cluster = glint_tests::cluster::Cluster::start(1).await;
+    let (mut script, mut shown) = ("set -eu\n".to_owned(), Vec::new());
+    for block in PAGE.split("```sh\n").skip(1) {
+        let (commands, rest) = block.split_once("```\n").unwrap();
+        script.push_str(commands);
+        script.push_str(&format!("printf '%s' '{END}'\n"));
+        let answer = rest
+            .strip_prefix("```json\n")
+            .map(|r| r.split("```").next().unwrap());
+        shown.push(answer.unwrap_or(""));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = tokio::process::Command::new("bash")
+        .args(["-c", &script])
+        .env("MASTER", cluster.url())
+        .current_dir(directory.path())
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    let found: Vec<&str> = text.split(END).collect();
+    assert_eq!(found.len(), shown.len() + 1);
+    assert!(shown.len() > 6, "the page has fewer examples than it had");
+    for (shown, found) in shown.iter().zip(found) {
+        let (shown, found) = (values(shown), values(found));
+        assert_eq!(shown.len(), found.len(), "{found:?}");
+        for (shown, found) in shown.iter().zip(&found) {
+            assert!(
+                as_shown(shown, found),
+                "the page shows {shown}\nit came {found}"
+            );
+        }
+    }
+    cluster.stop().await;
+}

@@ -16,8 +16,7 @@ def crc32c(data):
             crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
     return crc ^ 0xFFFFFFFF
 
-def attempts(seconds):
-    """Yields until the deadline, with pauses that double, and some randomness."""
+def attempts(seconds):  # yields until the deadline, with pauses that double, and some randomness
     end, pause = time.monotonic() + seconds, 0.01
     while time.monotonic() < end:
         yield
@@ -39,8 +38,8 @@ class Lane:
 class Client:
     """`deadline` (seconds) is for one operation, `timeout` for one answer."""
     def __init__(self, master, deadline=60.0, timeout=5.0):
-        self.master, self.deadline, self.timeout, self.lane = master, deadline, timeout, Lane()
-        self.connections, self.retries, self.refreshes = {}, 0, 0
+        self.master, self.deadline, self.timeout, self.lane, self.connections = master, deadline, timeout, Lane(), {}
+        self.retries = self.refreshes = 0
 
     def send(self, url, method, path, body=None, form="application/json"):
         """The body of a whole answer. OSError or HTTPException: send it again; GlintError: refused."""
@@ -49,6 +48,8 @@ class Client:
             connection.request(method, path, body, {"content-type": form, "glint-protocol": "1"})
             response, self.connections[url] = connection.getresponse(), connection
             status, answer = response.status, response.read()
+            if "content-length" not in response.headers:  # the answer was cut inside its head
+                raise http.client.IncompleteRead(answer)
         except BROKEN:
             self.connections.pop(url, connection).close()
             raise
@@ -186,8 +187,7 @@ class Model:
                            struct.unpack(f"<{length // self.size}{self.letter}", payload))
         return results
 
-    def send_json(self, url, ticket, groups):
-        """The same in JSON."""
+    def send_json(self, url, ticket, groups):  # the same in JSON
         form, body = "rows" if self.matrix else "indices", {"groups": []}
         for p, (indices, values) in groups.items():
             section = {"form": form, form: indices} | ({"cols": self.cols} if self.matrix else {}) | ({"values": values} if ticket else {})

@@ -1,0 +1,7 @@
+//! Bad input gets a typed error that says what to do, changes nothing, and harms nobody else. One test per kind.
+
+mod addresses;
+mod bodies;
+mod bystander;
+mod json;
+mod models;
