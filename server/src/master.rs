@@ -16,6 +16,7 @@ mod journal;
 mod membership;
 mod orders;
 mod placement;
+mod published;
 mod registration;
 mod router;
 mod size;
@@ -379,6 +380,7 @@ async fn watch_over(shared: Arc<Shared>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = shared.shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }

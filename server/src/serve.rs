@@ -85,6 +85,7 @@ pub async fn serve(
                     pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
                     tracing::warn!(%error, ?pause, "cannot accept connections; trying again");
                     tokio::select! {
+                        biased;
                         () = shutdown.cancelled() => break,
                         () = tokio::time::sleep(pause) => {}
                     }
@@ -127,6 +128,7 @@ async fn connection(
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => Some(ended),
         () = shutdown.cancelled() => None,
     };

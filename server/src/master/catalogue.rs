@@ -120,13 +120,14 @@ impl Master {
     ) -> Result<T, ErrorBody> {
         let mut states = self.shared.journal.watch();
         loop {
-            let state = states.borrow_and_update().clone();
+            let state = states.see();
             let waiting = match look(&state) {
                 Ok(answer) => return Ok(answer),
                 Err(waiting) => waiting,
             };
             tokio::select! {
-                changed = states.changed() => if changed.is_err() { return Err(waiting) },
+                biased;
+                changed = states.changed() => if !changed { return Err(waiting) },
                 () = self.shared.shutdown.cancelled() => return Err(waiting),
                 () = tokio::time::sleep_until(until) => return Err(waiting),
             }

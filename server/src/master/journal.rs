@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use glint_protocol::{ErrorBody, ErrorCode};
 use glint_world::{Shutdown, Storage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{file, state::State};
+use super::{
+    file,
+    published::{Publisher, Reader, publish},
+    state::State,
+};
 
 /// Changes that may wait to be written; whoever brings another waits for room.
 const QUEUE: usize = 1024;
@@ -18,14 +22,14 @@ const QUEUE: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct Journal {
     queue: mpsc::Sender<Box<dyn Change>>,
-    published: watch::Receiver<Arc<State>>,
+    published: Reader,
 }
 
 /// The writing side.
 pub(crate) struct Writer {
     storage: Arc<dyn Storage>,
     queue: mpsc::Receiver<Box<dyn Change>>,
-    published: watch::Sender<Arc<State>>,
+    published: Publisher,
 }
 
 /// One change with whoever waits for it.
@@ -72,10 +76,10 @@ where
 /// A journal that begins with `state`, which is durable already.
 pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE);
-    let (published, receiver) = watch::channel(Arc::new(state));
+    let (published, reader) = publish(Arc::new(state));
     let journal = Journal {
         queue: sender,
-        published: receiver,
+        published: reader,
     };
     let writer = Writer {
         storage,
@@ -88,11 +92,11 @@ pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer)
 impl Journal {
     /// What is durable now.
     pub(crate) fn state(&self) -> Arc<State> {
-        Arc::clone(&self.published.borrow())
+        self.published.state()
     }
 
     /// Tells of every durable change.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<State>> {
+    pub(crate) fn watch(&self) -> Reader {
         self.published.clone()
     }
 
@@ -145,7 +149,7 @@ impl Writer {
     }
 
     async fn write(&mut self, mut changes: Vec<Box<dyn Change>>) {
-        let before = Arc::clone(&self.published.borrow());
+        let before = self.published.state();
         let mut state = State::clone(&before);
         for change in &mut changes {
             change.apply(&mut state);
@@ -155,7 +159,7 @@ impl Writer {
         } else {
             let written = store(&*self.storage, &state).await;
             if written.is_ok() {
-                self.published.send_replace(Arc::new(state));
+                self.published.replace(Arc::new(state));
             }
             written
         };
@@ -185,6 +189,7 @@ pub(crate) async fn store(storage: &dyn Storage, state: &State) -> Result<(), Er
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use glint_protocol::Epoch;
     use glint_world::{MemoryStorage, TokioTasks};
 
@@ -218,12 +223,12 @@ mod tests {
             async move { journal.change(raise).await }
         });
         storage.reached().await;
-        assert!(!watch.has_changed().unwrap());
+        assert_eq!(watch.changed().now_or_never(), None);
         assert!(!waiting.is_finished());
         drop(gate);
         assert_eq!(waiting.await.unwrap().unwrap(), Epoch(1));
-        assert!(watch.has_changed().unwrap());
-        assert_eq!(*watch.borrow_and_update().clone(), *journal.state());
+        assert_eq!(watch.changed().now_or_never(), Some(true));
+        assert_eq!(watch.see(), journal.state());
         assert_eq!(on_disk(&*storage).await.unwrap(), *journal.state());
     }
 

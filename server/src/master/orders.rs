@@ -158,7 +158,7 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
     let mut pause = Duration::ZERO;
     let mut road: Option<(String, Connections)> = None;
     loop {
-        let state = Arc::clone(&states.borrow_and_update());
+        let state = states.see();
         let now = shared.membership().registration(&server);
         if now != registration {
             registration = now;
@@ -176,9 +176,10 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
         };
         let Some((errand, boot, url)) = errand else {
             tokio::select! {
+                biased;
                 () = end.cancelled() => return,
                 () = wake.notified() => {}
-                changed = states.changed() => if changed.is_err() { return },
+                changed = states.changed() => if !changed { return },
             }
             continue;
         };
@@ -198,6 +199,7 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
             },
         };
         let done = tokio::select! {
+            biased;
             () = end.cancelled() => return,
             done = deliver(&shared, &connections, &server, boot, &errand) => done,
         };
@@ -218,6 +220,7 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
                 pause = (pause * 2).clamp(PAUSE.0, PAUSE.1);
                 let jittered = pause.mul_f64(0.5 + 0.5 * shared.world.random.unit());
                 tokio::select! {
+                    biased;
                     () = end.cancelled() => return,
                     () = wake.notified() => {}
                     () = tokio::time::sleep(jittered) => {}

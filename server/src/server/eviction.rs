@@ -32,6 +32,7 @@ pub(super) async fn run(state: Arc<State>, idle: Duration, shutdown: Shutdown) {
     let period = (idle / LOOKS).clamp(PERIOD.1, PERIOD.0);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(period) => {}
         }

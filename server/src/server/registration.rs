@@ -35,6 +35,7 @@ pub(super) async fn run(state: Arc<State>, link: Link, url: String, shutdown: Sh
     let mut troubles = Troubles::default();
     loop {
         let registered = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             registered = register(&state, &link, &url) => registered,
         };
@@ -43,6 +44,7 @@ pub(super) async fn run(state: Arc<State>, link: Link, url: String, shutdown: Sh
                 troubles = Troubles::default();
                 tracing::info!(id = %state.id, %term, "registered with the master");
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     () = beat(&state, &link, term, every) => {}
                 }
@@ -50,6 +52,7 @@ pub(super) async fn run(state: Arc<State>, link: Link, url: String, shutdown: Sh
             Err(error) => {
                 let pause = troubles.next(&state, &error);
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
                 }
