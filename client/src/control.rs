@@ -112,7 +112,7 @@ impl Control {
         {
             Ok(map) => Ok(map),
             Err(Failed::Later(cause, _)) => {
-                attempts.failed(cause);
+                attempts.failed(&cause);
                 Err(Error::Unreachable {
                     url: self.url(),
                     tried: attempts.tried(),
@@ -145,7 +145,7 @@ impl Control {
                 Err(Failed::Never(error)) => return Err(error),
                 Err(Failed::Refused(body)) => return Err(refused(body, model)),
                 Err(Failed::Later(cause, last)) => {
-                    attempts.failed(cause);
+                    attempts.failed(&cause);
                     code = last;
                 }
             }

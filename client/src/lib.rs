@@ -42,6 +42,8 @@ mod reply;
 mod retry;
 mod routing;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod vector;
 

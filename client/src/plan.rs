@@ -286,11 +286,13 @@ impl Plan {
         let mut from = 0;
         while from < partitions.len() {
             let partition = self.partition_at(partitions, from);
-            let rest = from..partitions.len();
-            let count = rest
-                .take_while(|&at| self.partition_at(partitions, at) == partition)
-                .take(most)
-                .count();
+            // They are sorted: the end of a partition is found by bisection.
+            let to = partitions.len().min(from + most);
+            let count = if self.order.is_empty() {
+                partitions[from..to].partition_point(|&other| other == partition)
+            } else {
+                self.order[from..to].partition_point(|&item| partitions[item as usize] == partition)
+            };
             let wide = write::needs_wide(ground.layout.size(partition));
             self.parts.push(Part {
                 partition,

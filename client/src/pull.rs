@@ -2,6 +2,8 @@
 //! task per server, which lets those that are in flight together share requests.
 
 mod puller;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{HashMap, VecDeque},

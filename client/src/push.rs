@@ -4,6 +4,8 @@
 mod book;
 mod group;
 mod lane;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use std::sync::Arc;
@@ -160,7 +162,7 @@ impl Push<'_> {
                 None
             }
             Err(_) => {
-                self.started.failed("too many pushes are in flight");
+                self.started.failed(&"too many pushes are in flight");
                 let running: Vec<Waiting> = std::mem::take(&mut self.running).into_iter().collect();
                 self.give_up(&running.iter().collect::<Vec<_>>());
                 None

@@ -28,10 +28,11 @@ impl Attempts {
         }
     }
 
-    pub(crate) fn failed(&mut self, cause: impl ToString) {
+    pub(crate) fn failed(&mut self, cause: &impl ToString) {
         self.last = Some(cause.to_string());
     }
 
+    #[allow(clippy::unnecessary_box_returns, reason = "errors hold it boxed")]
     pub(crate) fn tried(&self) -> Box<Tried> {
         Box::new(Tried {
             attempts: self.count,

@@ -157,7 +157,7 @@ impl Transport {
         let sending = to.send(request);
         let response = match tokio::time::timeout_at(give_up, sending).await {
             Ok(response) => response?,
-            Err(_) => return Err(self.timed_out(to)),
+            Err(_) => return Err(timed_out(to)),
         };
         if response.head.status.is_success() {
             let content = response.head.headers.get(CONTENT_TYPE);
@@ -172,7 +172,7 @@ impl Transport {
         let status = response.head.status;
         let error = match tokio::time::timeout_at(give_up, response.collect(64 << 10)).await {
             Ok(text) => ErrorBody::from_json(&text?),
-            Err(_) => return Err(self.timed_out(to)),
+            Err(_) => return Err(timed_out(to)),
         };
         if error.code == ErrorCode::Internal && status.is_client_error() {
             return Err(Trouble::NotGlint(format!(
@@ -199,7 +199,7 @@ impl Transport {
                 }
                 Ok(bytes)
             }
-            Err(_) => Err(self.timed_out(to)),
+            Err(_) => Err(timed_out(to)),
         }
     }
 
@@ -209,8 +209,8 @@ impl Transport {
         to: &Connections,
         path: Path,
         body: Frames,
+        give_up: Instant,
     ) -> Result<Bytes, Trouble> {
-        let give_up = self.give_up();
         let response = self.send(to, path, body, give_up).await?;
         match tokio::time::timeout_at(give_up, response.collect(2 * MAX_BODY_BYTES)).await {
             Ok(bytes) => {
@@ -218,17 +218,13 @@ impl Transport {
                 count(&self.counters.bytes_in, bytes.len() as u64);
                 Ok(bytes)
             }
-            Err(_) => Err(self.timed_out(to)),
+            Err(_) => Err(timed_out(to)),
         }
     }
+}
 
-    fn timed_out(&self, to: &Connections) -> Trouble {
-        Trouble::Unanswered(format!(
-            "{} did not answer within {:?}",
-            to.url(),
-            self.timeout
-        ))
-    }
+fn timed_out(to: &Connections) -> Trouble {
+    Trouble::Unanswered(format!("{} did not answer in time", to.url()))
 }
 
 fn request(path: Path, body: Frames) -> Result<http::Request<Frames>, Trouble> {

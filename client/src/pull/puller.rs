@@ -135,7 +135,12 @@ impl Task {
 
     async fn exchange(&self, pulls: Vec<SmallPull>) {
         let (batch, body) = self.build(pulls);
-        match self.transport.exchange(&self.to, Path::Pull, body).await {
+        let give_up = self.transport.give_up();
+        match self
+            .transport
+            .exchange(&self.to, Path::Pull, body, give_up)
+            .await
+        {
             Ok(reply) => batch.distribute(&reply),
             Err(trouble) => batch.fail(&trouble),
         }

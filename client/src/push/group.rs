@@ -1,6 +1,6 @@
 //! One partition's share of a numbered request, from the moment it is frozen until its number is settled.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glint_protocol::{
@@ -22,6 +22,11 @@ use crate::{
 
 /// Sections up to this many bytes are copied into one buffer; larger ones go to the network from where they are.
 const COPIED: usize = 4096;
+
+/// The shortest time that an attempt to settle is given.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
+/// Longer than any request takes.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// What is frozen: the same sections under the same lane and number in every copy.
 #[derive(Debug)]
@@ -113,8 +118,23 @@ impl Group {
     }
 
     /// When even settling is given up.
-    pub(crate) fn give_up_by(&self, timeout: std::time::Duration) -> Instant {
+    pub(crate) fn give_up_by(&self, timeout: Duration) -> Instant {
         self.deadline() + timeout
+    }
+
+    /// When an attempt that starts now is to be given up, at the latest: so early that the number can still be settled
+    /// before the deadline.
+    pub(crate) fn give_up_attempt(&self, now: Instant) -> Instant {
+        let settle_by = self.settle_by();
+        if now < settle_by {
+            return settle_by;
+        }
+        let rest = self.deadline().saturating_duration_since(now);
+        if rest.is_zero() {
+            // The callers have their answer; for the lane there is no hurry.
+            return now + LONG;
+        }
+        now + (rest / 2).max(SHORTEST_ATTEMPT)
     }
 
     fn note(&mut self, cause: &dyn ToString) {

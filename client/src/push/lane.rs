@@ -231,10 +231,7 @@ impl Task {
     fn gather(&mut self, slot: Slot, server: &Arc<Server>, before: usize) -> Gathered {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut bytes = before;
-        loop {
-            let Some(next) = self.book.waiting(slot).front() else {
-                break;
-            };
+        while let Some(next) = self.book.waiting(slot).front() {
             if next.ticket.is_cancelled() {
                 if let Some(piece) = self.book.waiting(slot).pop_front() {
                     drop_unsent(piece);
@@ -299,10 +296,19 @@ impl Task {
         let body = compose(&request.groups, |group| {
             book.prev(group.slot, group.lane.id)
         });
+        let now = Instant::now();
+        let limits = request
+            .groups
+            .iter()
+            .map(|group| group.give_up_attempt(now));
+        let give_up = limits
+            .max()
+            .unwrap_or(now)
+            .min(now + self.options.request_timeout);
         let transport = Arc::clone(&self.transport);
         self.running.push(Box::pin(async move {
             let to = &request.server.connections;
-            let answers = match transport.exchange(to, Path::Push, body).await {
+            let answers = match transport.exchange(to, Path::Push, body, give_up).await {
                 Ok(bytes) => reply::answers(&bytes, Kind::PushReply, request.groups.len())
                     .map_err(Trouble::NotGlint),
                 Err(trouble) => Err(trouble),

@@ -32,15 +32,24 @@ pub const fn needs_wide(size: u64) -> bool {
 }
 
 /// Appends local indices, 8 bytes each if `wide`, else 4.
-pub fn put_indices(out: &mut Vec<u8>, indices: impl IntoIterator<Item = u64>, wide: bool) {
+pub fn put_indices(out: &mut Vec<u8>, indices: &[u64], wide: bool) {
+    let start = out.len();
+    // Room first, then a loop over chunks of a known size: the compiler vectorises that, and not a growing vector.
     if wide {
-        out.extend(indices.into_iter().flat_map(u64::to_le_bytes));
+        out.resize(start + indices.len() * 8, 0);
+        for (bytes, index) in out[start..].chunks_exact_mut(8).zip(indices) {
+            bytes.copy_from_slice(&index.to_le_bytes());
+        }
     } else {
-        out.extend(
-            indices
-                .into_iter()
-                .flat_map(|index| (index as u32).to_le_bytes()),
-        );
+        put_u32s(out, indices.iter().map(|&index| index as u32));
+    }
+}
+
+fn put_u32s(out: &mut Vec<u8>, values: impl ExactSizeIterator<Item = u32>) {
+    let start = out.len();
+    out.resize(start + values.len() * 4, 0);
+    for (bytes, value) in out[start..].chunks_exact_mut(4).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -65,7 +74,7 @@ pub fn indices(out: &mut Vec<u8>, rule: Option<Rule>, size: usize, indices: &[u6
         ..header(FormCode::Indices, Some(wide), rule, indices.len())
     };
     out.extend_from_slice(&head.encode());
-    put_indices(out, indices.iter().copied(), wide);
+    put_indices(out, indices, wide);
 }
 
 /// Whole rows of a matrix of `cols` columns by local row.
@@ -84,7 +93,7 @@ pub fn rows(
         ..header(FormCode::Rows, Some(wide), rule, rows.len())
     };
     out.extend_from_slice(&head.encode());
-    put_indices(out, rows.iter().copied(), wide);
+    put_indices(out, rows, wide);
 }
 
 /// Single values of a matrix by local row and column; both lists are equally long.
@@ -102,8 +111,8 @@ pub fn pairs(
         ..header(FormCode::Pairs, Some(wide), rule, rows.len())
     };
     out.extend_from_slice(&head.encode());
-    put_indices(out, rows.iter().copied(), wide);
-    out.extend(columns.iter().flat_map(|column| column.to_le_bytes()));
+    put_indices(out, rows, wide);
+    put_u32s(out, columns.iter().copied());
 }
 
 #[cfg(test)]

@@ -1,0 +1,262 @@
+//! Latent Dirichlet allocation on a text, by several workers that share their counts through Glint.
+//!
+//! The workload that Glint was first made for, and a model of how to use its client. Read in this order:
+//! - `corpus`: the text;
+//! - `model`: what lives on the servers, a matrix and a vector;
+//! - `worker`: the loop that pulls ahead, samples, and pushes behind: the part to copy from;
+//! - `slice`, `sampler`, `alias`: the sampler, which knows nothing of servers;
+//! - `likelihood`, `summary`: how good it is, and that no update was lost or doubled;
+//! - `progress`: what is shown.
+//!
+//! Here the workers are tasks of one process; nothing but the end of a sweep ties them together, so they could as well
+//! be processes on other machines, each with a client of its own.
+
+mod alias;
+mod corpus;
+mod likelihood;
+mod model;
+mod progress;
+mod sampler;
+mod slice;
+mod summary;
+mod worker;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use glint::Client;
+use tokio::task::{JoinSet, block_in_place};
+
+use corpus::Corpus;
+use likelihood::Likelihood;
+use model::Model;
+use progress::Progress;
+use sampler::Priors;
+use summary::Summary;
+use worker::{Plan, Worker};
+
+/// Topics of a text by latent Dirichlet allocation, the counts on Glint's servers
+#[derive(Parser)]
+#[command(name = "lda")]
+struct Flags {
+    /// The cluster's master; start one with: glint local --servers 2
+    #[arg(long, env = "GLINT_URL", default_value = "http://127.0.0.1:7100")]
+    master: String,
+    /// The text, in ldac form, with a .tokens file beside it
+    #[arg(long, default_value = "target/data/reuters.ldac")]
+    corpus: PathBuf,
+    /// How many topics
+    #[arg(long, default_value_t = 20)]
+    topics: usize,
+    /// Prior weight of a topic in a document
+    #[arg(long, default_value_t = 0.1)]
+    alpha: f64,
+    /// Prior weight of a word in a topic
+    #[arg(long, default_value_t = 0.01)]
+    eta: f64,
+    /// How often every token's topic is drawn anew
+    #[arg(long, default_value_t = 1500)]
+    sweeps: usize,
+    /// How many topics of its word, and of its document, a token is offered each time
+    #[arg(long, default_value_t = 4)]
+    rounds: usize,
+    /// How many workers share the documents
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// How many rows are pulled at once, at most
+    #[arg(long, default_value_t = 1000)]
+    block_rows: usize,
+    /// The most frequent words, whose changes are combined in a dense array
+    #[arg(long, default_value_t = 200)]
+    hot_words: u64,
+    /// Where all randomness comes from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Look at the likelihood every so many sweeps
+    #[arg(long, default_value_t = 10)]
+    report_every: usize,
+    /// The log-likelihood to reach, as the Python package lda does
+    #[arg(long, allow_hyphen_values = true)]
+    reference: Option<f64>,
+    /// How much worse than the reference is still good, in percent
+    #[arg(long, default_value_t = 0.5)]
+    tolerance: f64,
+    /// The tokens per second of the Python package lda on this text, to compare with
+    #[arg(long)]
+    reference_speed: Option<f64>,
+    /// How many words of each topic are shown at the end
+    #[arg(long, default_value_t = 8)]
+    top_words: usize,
+    /// The models on the servers are called NAME-counts and NAME-totals
+    #[arg(long, default_value = "lda")]
+    name: String,
+}
+
+impl Flags {
+    fn check(&self) -> Result<()> {
+        ensure!(
+            (1..=65_536).contains(&self.topics),
+            "--topics is 1 to 65536"
+        );
+        ensure!(
+            self.alpha > 0.0 && self.eta > 0.0,
+            "--alpha and --eta are above 0"
+        );
+        for (name, value) in [
+            ("sweeps", self.sweeps),
+            ("rounds", self.rounds),
+            ("workers", self.workers),
+            ("block-rows", self.block_rows),
+            ("report-every", self.report_every),
+        ] {
+            ensure!(value > 0, "--{name} is at least 1");
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let flags = Flags::parse();
+    flags.check()?;
+    let corpus = Arc::new(Corpus::read(&flags.corpus)?);
+    println!(
+        "{} documents, {} words, {} tokens; {} topics, {} workers",
+        corpus.documents.len(),
+        corpus.words.len(),
+        corpus.tokens(),
+        flags.topics,
+        flags.workers
+    );
+    let client = Client::connect(&flags.master).await.with_context(|| {
+        format!(
+            "no cluster at {}; start one with: glint local --servers 2",
+            flags.master
+        )
+    })?;
+    let model = Model::create(&client, &flags.name, corpus.words.len(), flags.topics).await?;
+    let outcome = train(&flags, &client, &corpus, &model).await;
+    // The models outlive this process: they go also when the training failed.
+    let deleted = model.delete(&client).await;
+    let good = outcome?;
+    deleted?;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Trains, shows the topics, and says whether the reference was reached.
+async fn train(
+    flags: &Flags,
+    client: &Client,
+    corpus: &Arc<Corpus>,
+    model: &Model,
+) -> Result<bool> {
+    let priors = Priors {
+        topics: flags.topics,
+        vocabulary: corpus.words.len(),
+        alpha: flags.alpha,
+        eta: flags.eta,
+    };
+    let plan = Plan {
+        priors,
+        rounds: flags.rounds,
+        workers: flags.workers,
+        hot_words: flags.hot_words,
+        seed: flags.seed,
+    };
+    // Twice as many blocks as workers, so that the block ahead of one is not the block of another.
+    let blocks: Arc<[_]> = corpus.blocks(flags.block_rows, 2 * flags.workers).into();
+    let starting = (0..flags.workers).map(|index| {
+        Worker::start(
+            model.clone(),
+            corpus.clone(),
+            blocks.clone(),
+            plan.clone(),
+            index,
+        )
+    });
+    let mut workers = all(starting).await?;
+
+    let likelihood = Likelihood::new(corpus, priors);
+    let mut progress = Progress::start(flags.sweeps, corpus.tokens(), client.stats().requests);
+    let mut reached = f64::NAN;
+    for sweep in 1..=flags.sweeps {
+        let started = Instant::now();
+        workers = all(workers.into_iter().map(Worker::sweep)).await?;
+        progress.sweep(started.elapsed());
+        if sweep % flags.report_every == 0 || sweep == flags.sweeps {
+            reached = log_likelihood(&likelihood, model, &workers).await?;
+            progress.likelihood(reached, client.stats().requests);
+        }
+    }
+    let took = progress.finish();
+
+    let summary = Summary::read(model, corpus, &workers, flags.top_words).await?;
+    print!("{summary}");
+    let speed = progress.tokens_per_second();
+    print!(
+        "{:.2} M tokens/s in {:.1} s",
+        speed / 1e6,
+        took.as_secs_f64()
+    );
+    match flags.reference_speed {
+        Some(theirs) => println!(
+            "; the Python package lda {:.2} M, ratio {:.2}",
+            theirs / 1e6,
+            speed / theirs
+        ),
+        None => println!(),
+    }
+    print!("log-likelihood {reached:.0} after {} sweeps", flags.sweeps);
+    let Some(reference) = flags.reference else {
+        println!();
+        return Ok(true);
+    };
+    println!("; reference lda {reference:.0}");
+    let good = reached >= reference - reference.abs() * flags.tolerance / 100.0;
+    if !good {
+        eprintln!(
+            "worse than the reference by over {} %: try more --sweeps",
+            flags.tolerance
+        );
+    }
+    Ok(good)
+}
+
+/// Runs one task for each, at the same time; gives what they return, in no order.
+async fn all<T: Send + 'static>(
+    tasks: impl Iterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>> {
+    let mut running = tasks.collect::<JoinSet<_>>();
+    let mut done = Vec::with_capacity(running.len());
+    while let Some(task) = running.join_next().await {
+        done.push(task??);
+    }
+    Ok(done)
+}
+
+/// Log p(w, z), while no worker is in a sweep.
+async fn log_likelihood(likelihood: &Likelihood, model: &Model, workers: &[Worker]) -> Result<f64> {
+    let totals = model.totals.pull_range(0..model.totals.len()).await?;
+    let mut sum = likelihood.of_totals(&totals)?;
+    sum += block_in_place(|| {
+        workers
+            .iter()
+            .map(|worker| likelihood.of_documents(worker.slice()))
+            .sum::<Result<f64>>()
+    })?;
+    model
+        .for_all_rows(|_, rows| {
+            sum += likelihood.of_rows(rows)?;
+            Ok(())
+        })
+        .await?;
+    Ok(sum)
+}

@@ -1,0 +1,405 @@
+//! A cluster of one model that lives in a test: master and servers behind simulated connections, which fail as told.
+//! It keeps a ledger by the table of the protocol, so that tests can count what was really applied.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use glint_protocol::{
+    BINARY, ClusterId, Element, Epoch, ErrorBody, ErrorCode, Incarnation, LaneId, ModelDraft,
+    ModelId, ModelMap, Number, Position, ServerId, Shape, Term,
+    control::ClusterStatus,
+    error::{GoneReason, Hint},
+    frame::{Form, Group, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, Status},
+    ids::Revision,
+    map::ServerAddress,
+    spec::Partitions,
+};
+use glint_world::{BoxFuture, BoxStream, Clock, Listener, Network, Random, TokioTasks, World};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use crate::{Client, ClientBuilder};
+
+/// What happens to one request to a server.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It is lost, and the connection with it.
+    LoseRequest,
+    /// It is obeyed, and the reply is lost with the connection.
+    LoseReply,
+    /// It is lost, and the connection stays silent.
+    Silence,
+    /// Every group is refused.
+    Refuse(ErrorBody),
+    /// The whole request is refused.
+    RefuseWhole(ErrorBody),
+}
+
+/// A data request that a server has seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) server: usize,
+    pub(crate) lane: LaneId,
+    pub(crate) number: Number,
+    /// Per group: partition, what it does, how many sections, `prev`.
+    pub(crate) groups: Vec<(u32, Op, u16, Number)>,
+}
+
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own for a test"
+)]
+pub(crate) struct State {
+    pub(crate) map: ModelMap,
+    pub(crate) values: Vec<BTreeMap<u64, i64>>,
+    ledger: BTreeMap<(u32, LaneId), (Number, u32, bool)>,
+    pub(crate) horizon: u64,
+    pub(crate) faults: VecDeque<Fault>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) master_down: bool,
+    /// Servers that refuse connections.
+    pub(crate) unreachable: Vec<usize>,
+    pub(crate) has_servers: bool,
+    pub(crate) gone: bool,
+    pub(crate) maps_asked: usize,
+    /// A server says who holds a partition when it does not.
+    pub(crate) hints: bool,
+}
+
+/// The cluster: a vector of i64 in `partitions` partitions on two servers.
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+struct Standing;
+
+impl Clock for Standing {
+    fn unix_ms(&self) -> u64 {
+        1_000_000
+    }
+}
+
+impl Fake {
+    pub(crate) fn new(keys: u64, partitions: u32) -> Self {
+        let mut draft = ModelDraft::new("v", Shape::Vector { keys }, i64::TYPE);
+        draft.partitions = Partitions::Exactly(partitions);
+        let server = |index: usize| ServerAddress {
+            id: ServerId(format!("s{index}")),
+            url: format!("http://s{index}:1"),
+        };
+        let map = ModelMap {
+            cluster: ClusterId(1),
+            spec: draft.resolve(2).unwrap(),
+            incarnation: Incarnation {
+                model: ModelId(8),
+                generation: 1,
+            },
+            revision: Revision(1),
+            max_deadline_ms: 600_000,
+            servers: vec![server(0), server(1)],
+            holders: (0..partitions).map(|p| p % 2).collect(),
+            epochs: vec![Epoch(1); partitions as usize],
+            lost: Vec::new(),
+        };
+        Self(Arc::new(Mutex::new(State {
+            map,
+            values: vec![BTreeMap::new(); partitions as usize],
+            ledger: BTreeMap::new(),
+            horizon: 0,
+            faults: VecDeque::new(),
+            seen: Vec::new(),
+            master_down: false,
+            unreachable: Vec::new(),
+            has_servers: true,
+            gone: false,
+            maps_asked: 0,
+            hints: false,
+        })))
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn world(&self) -> World {
+        World {
+            network: Arc::new(self.clone()),
+            clock: Arc::new(Standing),
+            random: Random::from_seed(7),
+            tasks: Arc::new(TokioTasks),
+        }
+    }
+
+    pub(crate) fn builder(&self) -> ClientBuilder {
+        Client::builder("http://master:1").world(self.world())
+    }
+
+    pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// The next request is refused group by group.
+    pub(crate) fn refuse(&self, code: ErrorCode) {
+        self.fail([Fault::Refuse(ErrorBody::new(code, "told to"))]);
+    }
+
+    /// Moves a partition to the other server.
+    pub(crate) fn move_away(&self, partition: usize) {
+        let mut state = self.state();
+        state.map.holders[partition] ^= 1;
+        let highest = state.map.epochs.iter().max().unwrap().next();
+        state.map.epochs[partition] = highest;
+        state.map.revision = state.map.revision.next();
+    }
+
+    /// The sum of all values, as the servers hold them.
+    pub(crate) fn sum(&self) -> i64 {
+        self.state().values.iter().flat_map(BTreeMap::values).sum()
+    }
+
+    async fn serve(self, address: String, mut stream: DuplexStream) -> io::Result<()> {
+        loop {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await?);
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.map_or(0, |l| l.parse().unwrap())];
+            stream.read_exact(&mut body).await?;
+            let mut words = head.split(' ');
+            let (method, path) = (words.next().unwrap(), words.next().unwrap());
+            let (status, content, text) = if address == "master:1" {
+                if self.state().master_down {
+                    return Ok(());
+                }
+                let (status, text) = self.master(method, path);
+                (status, "application/json", text)
+            } else {
+                let server = usize::from(address.starts_with("s1"));
+                let fault = self.state().faults.pop_front().unwrap_or(Fault::None);
+                match fault {
+                    Fault::LoseRequest => return Ok(()),
+                    Fault::Silence => {
+                        tokio::time::sleep(Duration::from_secs(100_000)).await;
+                        return Ok(());
+                    }
+                    Fault::RefuseWhole(error) => {
+                        self.obey(server, path, &[], Some(&error));
+                        (
+                            error.code.http_status(),
+                            "application/json",
+                            error.to_json(),
+                        )
+                    }
+                    Fault::Refuse(error) => {
+                        (200, BINARY, self.obey(server, path, &body, Some(&error)))
+                    }
+                    Fault::LoseReply => {
+                        self.obey(server, path, &body, None);
+                        return Ok(());
+                    }
+                    Fault::None => (200, BINARY, self.obey(server, path, &body, None)),
+                }
+            };
+            let head = format!(
+                "HTTP/1.1 {status} x\r\ncontent-type: {content}\r\ncontent-length: {}\r\n\r\n",
+                text.len()
+            );
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(&text).await?;
+        }
+    }
+
+    fn master(&self, method: &str, path: &str) -> (u16, Vec<u8>) {
+        let mut state = self.state();
+        let refuse = |code: ErrorCode| {
+            let error = ErrorBody::new(code, "told to");
+            (code.http_status(), error.to_json())
+        };
+        if path == "/v1/status" {
+            let status = ClusterStatus {
+                cluster: state.map.cluster,
+                term: Term(1),
+                version: "0".into(),
+                servers: Vec::new(),
+                models: Vec::new(),
+            };
+            return (200, serde_json::to_vec(&status).unwrap());
+        }
+        if method == "post" && !state.has_servers {
+            return refuse(ErrorCode::NoServers);
+        }
+        if state.gone {
+            return refuse(ErrorCode::UnknownModel);
+        }
+        state.maps_asked += 1;
+        (200, serde_json::to_vec(&state.map).unwrap())
+    }
+
+    fn obey(&self, server: usize, path: &str, body: &[u8], refuse: Option<&ErrorBody>) -> Vec<u8> {
+        let (kind, reply) = if path == "/v1/pull" {
+            (Kind::Pull, Kind::PullReply)
+        } else {
+            (Kind::Push, Kind::PushReply)
+        };
+        if body.is_empty() {
+            return Vec::new();
+        }
+        let request = Request::parse(body, kind).unwrap();
+        let mut state = self.state();
+        state.seen.push(Seen {
+            server,
+            lane: request.header.lane,
+            number: request.header.number,
+            groups: request
+                .groups
+                .iter()
+                .map(|g| {
+                    (
+                        g.header.partition,
+                        g.header.op,
+                        g.header.sections,
+                        g.header.prev,
+                    )
+                })
+                .collect(),
+        });
+        let mut out = ReplyHeader {
+            kind: reply,
+            results: request.groups.len() as u32,
+        }
+        .encode()
+        .to_vec();
+        for group in &request.groups {
+            let (status, payload) = match refuse {
+                Some(error) => Err(error.clone()),
+                None => state.judge(server, &request.header, group),
+            }
+            .unwrap_or_else(|error| (Status::Error(error.code), error.to_json()));
+            let header = ResultHeader {
+                status,
+                length: payload.len() as u32,
+                epoch: Epoch(1),
+                position: Position(1),
+            };
+            out.extend_from_slice(&header.encode());
+            out.extend_from_slice(&payload);
+        }
+        out
+    }
+}
+
+impl State {
+    fn judge(
+        &mut self,
+        server: usize,
+        head: &RequestHeader,
+        group: &Group<'_>,
+    ) -> Result<(Status, Vec<u8>), ErrorBody> {
+        let partition = group.header.partition;
+        let error = |code| ErrorBody::new(code, "judged");
+        if self.gone {
+            return Err(error(ErrorCode::Gone).with(|d| d.reason = Some(GoneReason::Deleted)));
+        }
+        let holder = self.map.holders[partition as usize] as usize;
+        let epoch = self.map.epochs[partition as usize];
+        if holder != server || epoch != group.header.epoch {
+            let hint = self.hints.then(|| Hint {
+                server: ServerId(format!("s{holder}")),
+                url: format!("http://s{holder}:1"),
+                epoch,
+            });
+            return Err(error(ErrorCode::StaleMap).with(|d| d.hint = hint));
+        }
+        let values = &mut self.values[partition as usize];
+        if group.header.op == Op::Pull {
+            let mut payload = Vec::new();
+            for index in indices(group) {
+                i64::append(&[values.get(&index).copied().unwrap_or(0)], &mut payload);
+            }
+            return Ok((Status::Values, payload));
+        }
+        let skip = group.header.op == Op::Skip;
+        let key = (partition, head.lane);
+        if let Some(&(last, digest, skipped)) = self.ledger.get(&key) {
+            if head.number < last {
+                return Err(error(ErrorCode::Superseded));
+            }
+            if head.number == last {
+                if !skip && !skipped && digest != group.header.digest {
+                    return Err(error(ErrorCode::LaneConflict));
+                }
+                let status = if skipped {
+                    Status::Skipped
+                } else {
+                    Status::Applied
+                };
+                return Ok((status, Vec::new()));
+            }
+            assert!(
+                group.header.prev <= last,
+                "a number that was never acknowledged"
+            );
+        } else if head.lane.birth <= self.horizon {
+            let horizon = self.horizon;
+            return Err(error(ErrorCode::LaneExpired).with(|d| d.horizon = Some(horizon)));
+        }
+        self.ledger
+            .insert(key, (head.number, group.header.digest, skip));
+        if skip {
+            return Ok((Status::Skipped, Vec::new()));
+        }
+        let updates = group.sections().unwrap();
+        let updates = updates.iter().flat_map(|s| s.values.chunks_exact(8));
+        for (index, bytes) in indices(group).into_iter().zip(updates) {
+            *values.entry(index).or_default() += <i64 as Element>::from_le(bytes);
+        }
+        Ok((Status::Applied, Vec::new()))
+    }
+}
+
+fn indices(group: &Group<'_>) -> Vec<u64> {
+    let sections = group.sections().unwrap();
+    let named = sections.iter().flat_map(|section| match section.form {
+        Form::Range { start } => (start..start + section.count).collect(),
+        Form::Indices(indices) => indices.iter().collect::<Vec<_>>(),
+        Form::Rows { .. } | Form::Pairs { .. } => panic!("the model is a vector"),
+    });
+    named.collect()
+}
+
+impl Network for Fake {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
+        Box::pin(async move {
+            let refused = {
+                let state = self.state();
+                let server = address
+                    .strip_prefix('s')
+                    .map(|rest| usize::from(&rest[..1] == "1"));
+                server.is_some_and(|server| state.unreachable.contains(&server))
+                    || (address == "master:1" && state.master_down)
+            };
+            if refused {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let fake = self.clone();
+            let address = address.to_owned();
+            tokio::spawn(async move {
+                let _ = fake.serve(address, theirs).await;
+            });
+            Ok(Box::new(ours) as BoxStream)
+        })
+    }
+
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+}
