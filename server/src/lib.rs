@@ -4,11 +4,13 @@
 //! - [`partition`]: one slice of a model as a deterministic state machine, without clock or I/O
 //! - [`server`]: holds partitions, answers pull and push, obeys the master
 //! - [`master`]: which servers live, which models there are, who holds which partition
+//! - [`local`]: a master and servers in one process
 //! - [`http`]: what all routers share: errors as answers, bodies, paths and queries
 //! - [`serve`](mod@serve): the accept loop, with its bounds
 //! - [`openapi`]: the description of every path
 
 pub mod http;
+pub mod local;
 pub mod master;
 pub mod openapi;
 pub mod partition;

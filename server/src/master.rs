@@ -119,6 +119,8 @@ struct Shared {
     /// Servers that have made their partitions of a model that is being made, and under which boot.
     confirmed: Mutex<BTreeMap<Incarnation, BTreeMap<ServerId, Boot>>>,
     couriers: Mutex<BTreeMap<ServerId, Courier>>,
+    /// Told whenever a server has registered.
+    arrivals: Notify,
     tasks: TaskTracker,
     /// No new work from here on.
     shutdown: Shutdown,
@@ -187,6 +189,7 @@ impl Master {
             membership: Mutex::new(membership),
             confirmed: Mutex::default(),
             couriers: Mutex::default(),
+            arrivals: Notify::new(),
             tasks: TaskTracker::new(),
             shutdown,
             closed: Shutdown::new(),
@@ -253,6 +256,7 @@ impl Master {
             );
         }
         shared.courier(&request.server).wake.notify_one();
+        shared.arrivals.notify_waiters();
         let state = shared.journal.state();
         Ok(Registered {
             cluster: state.cluster,

@@ -112,6 +112,19 @@ impl Master {
         }
     }
 
+    /// Waits until so many servers are registered and live.
+    pub async fn has_servers(&self, count: usize) {
+        loop {
+            let mut arrival = std::pin::pin!(self.shared.arrivals.notified());
+            // From here on an arrival is not missed.
+            arrival.as_mut().enable();
+            if self.shared.alive().len() >= count {
+                return;
+            }
+            arrival.await;
+        }
+    }
+
     /// Asks `look` now and after each change until it answers; its last error when `until` comes first.
     async fn when<T>(
         &self,

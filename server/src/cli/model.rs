@@ -1,0 +1,328 @@
+//! `glint model create`, `show` and `delete`.
+
+use std::fmt::Write;
+
+use clap::{ArgGroup, Args, Subcommand};
+use glint_protocol::{
+    ElementType, ModelDraft, ModelId, ModelMap, Partitioning, Partitions, Rule, Scalar, Shape,
+    control::CreateModel,
+};
+use glint_server::master::Size;
+use http::Method;
+
+use super::{api::Target, notation, print, status, table::Table};
+
+/// Create, show or delete a model.
+#[derive(Subcommand)]
+pub(crate) enum Model {
+    /// Create a vector or a matrix.
+    Create(Create),
+    /// Show what a model is and who holds its partitions.
+    Show(Show),
+    /// Delete a model and its values.
+    Delete(Delete),
+}
+
+impl Model {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::Show(show) => show.run().await,
+            Self::Delete(delete) => delete.run().await,
+        }
+    }
+}
+
+#[derive(Args)]
+#[command(
+    group(ArgGroup::new("shape").required(true).args(["vector", "matrix"])),
+    group(ArgGroup::new("count").args(["partitions", "partitions_per_server"])),
+    after_help = "\
+Examples:
+  glint model create weights --vector 1_000_000
+  glint model create topics --matrix 4258x20 --element i64 --partitioning cyclic
+  glint model create best --vector 100 --element f64 --initial -Infinity --rule max"
+)]
+pub(crate) struct Create {
+    /// Name of the model: letters, digits, `.`, `_`, `-`.
+    name: String,
+    /// A vector with so many keys, which start at 0.
+    #[arg(long, value_name = "KEYS", value_parser = notation::count)]
+    vector: Option<u64>,
+    /// A matrix of so many rows and columns.
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = notation::matrix)]
+    matrix: Option<Shape>,
+    /// Type of its values: i32, i64, f32 or f64.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    element: ElementType,
+    /// How keys (rows) are spread over partitions: in runs of neighbours, or in turn.
+    #[arg(long, value_enum, default_value_t = Spread::Range)]
+    partitioning: Spread,
+    /// How many partitions; by size unless said.
+    #[arg(long, value_name = "N")]
+    partitions: Option<u32>,
+    /// How many partitions per server that is there now.
+    #[arg(long, value_name = "N")]
+    partitions_per_server: Option<u32>,
+    /// Every value at the start.
+    #[arg(
+        long,
+        value_name = "VALUE",
+        default_value = "0",
+        allow_hyphen_values = true
+    )]
+    initial: Scalar,
+    /// How pushes are merged: add, assign, max or min.
+    #[arg(long, value_name = "RULE", default_value = "add")]
+    rule: Rule,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Spread {
+    /// Runs of neighbouring keys.
+    Range,
+    /// Key k in partition k mod P: spreads neighbours.
+    Cyclic,
+}
+
+impl Create {
+    fn draft(&self) -> Option<ModelDraft> {
+        let shape = self
+            .matrix
+            .or_else(|| self.vector.map(|keys| Shape::Vector { keys }))?;
+        let mut draft = ModelDraft::new(&self.name, shape, self.element);
+        draft.partitioning = match self.partitioning {
+            Spread::Range => Partitioning::Range,
+            Spread::Cyclic => Partitioning::Cyclic,
+        };
+        draft.partitions = match (self.partitions, self.partitions_per_server) {
+            (Some(count), _) => Partitions::Exactly(count),
+            (None, Some(count)) => Partitions::PerServer(count),
+            (None, None) => Partitions::Auto,
+        };
+        draft.initial = self.initial;
+        draft.rule = self.rule;
+        Some(draft)
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        let Some(model) = self.draft() else {
+            anyhow::bail!("give --vector KEYS or --matrix ROWSxCOLS");
+        };
+        let api = self.target.api()?;
+        let request = CreateModel {
+            id: ModelId(api.world.random.bits()),
+            model,
+            or_open: false,
+        };
+        let map: ModelMap = api.call(Method::POST, "/v1/models", &request).await?;
+        print(&format!(
+            "created '{}': {} of {} ({}) in {} partitions on {} servers\n",
+            map.spec.name,
+            map.spec.shape,
+            map.spec.element,
+            Size(map.spec.bytes().unwrap_or(0)),
+            map.spec.partition_count,
+            map.servers.len()
+        ))
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint model show topics
+  glint model show topics --json        (the partition map, as clients get it)")]
+pub(crate) struct Show {
+    /// Name of the model.
+    name: String,
+    /// Print the master's JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<()> {
+        let path = path(&self.name)?;
+        let map: ModelMap = self.target.api()?.get(&path).await?;
+        if self.json {
+            return print(&format!("{}\n", serde_json::to_string_pretty(&map)?));
+        }
+        print(&describe(&map)?)
+    }
+}
+
+/// The path of a model; what cannot be a name would be another path.
+fn path(name: &str) -> anyhow::Result<String> {
+    glint_protocol::spec::check_name(name)?;
+    Ok(format!("/v1/models/{name}"))
+}
+
+fn describe(map: &ModelMap) -> anyhow::Result<String> {
+    let spec = &map.spec;
+    let mut text = String::new();
+    let mut line = |name: &str, value: &dyn std::fmt::Display| writeln!(text, "{name:<13}{value}");
+    line("model", &spec.name)?;
+    line("id", &map.incarnation)?;
+    line("shape", &spec.shape)?;
+    line("element", &spec.element)?;
+    line("size", &Size(spec.bytes().unwrap_or(0)))?;
+    line("initial", &spec.initial)?;
+    line("rule", &spec.rule)?;
+    line(
+        "partitions",
+        &format_args!(
+            "{} by {}",
+            spec.partition_count,
+            status::by(&spec.partitioning)
+        ),
+    )?;
+    line("revision", &map.revision)?;
+    text.push('\n');
+    let mut table = Table::new(&["SERVER", "ADDRESS", ">PARTITIONS", ">LOST", "WHICH"]);
+    for (index, server) in map.servers.iter().enumerate() {
+        let held: Vec<u32> = (0..spec.partition_count)
+            .filter(|&p| map.holders.get(p as usize) == Some(&(index as u32)))
+            .collect();
+        let lost = held.iter().filter(|p| map.lost.contains(p)).count();
+        table.row(vec![
+            server.id.to_string(),
+            server.url.clone(),
+            held.len().to_string(),
+            lost.to_string(),
+            runs(&held),
+        ]);
+    }
+    text.push_str(&table.render());
+    if !map.lost.is_empty() {
+        text.push_str(
+            "\nThe values of lost partitions are gone: their server restarted. Delete the model and make it again.\n",
+        );
+    }
+    Ok(text)
+}
+
+/// Partitions as `0 2 4 … (37 more)`.
+fn runs(partitions: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let mut text = partitions
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ");
+    if partitions.len() > SHOWN {
+        let more = partitions.len() - SHOWN;
+        text.push_str(&format!(" … ({more} more)"));
+    }
+    text
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint model delete topics
+  glint model delete topics --id 00f3a1b2c3d4e5f6     (only if it is still that one)")]
+pub(crate) struct Delete {
+    /// Name of the model.
+    name: String,
+    /// Delete only if the model has this id, as `glint model show` tells it.
+    #[arg(long)]
+    id: Option<ModelId>,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Delete {
+    async fn run(self) -> anyhow::Result<()> {
+        let mut path = path(&self.name)?;
+        if let Some(id) = self.id {
+            write!(path, "?id={id}")?;
+        }
+        let _: serde_json::Value = self.target.api()?.call(Method::DELETE, &path, &()).await?;
+        print(&format!("deleted '{}'\n", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use glint_protocol::{
+        ClusterId, Epoch, Incarnation, ServerId, ids::Revision, map::ServerAddress,
+    };
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        model: Model,
+    }
+
+    fn draft(line: &str) -> Result<ModelDraft, clap::Error> {
+        let words = std::iter::once("glint").chain(line.split(' '));
+        match Line::try_parse_from(words)?.model {
+            Model::Create(create) => Ok(create.draft().unwrap()),
+            _ => panic!("{line}"),
+        }
+    }
+
+    #[test]
+    fn flags_become_a_draft() {
+        let line = "create t --matrix 10x3 --element i64 --partitioning cyclic --partitions-per-server 2 --initial -1 --rule min";
+        let draft = draft(line).unwrap();
+        assert_eq!(draft.shape, Shape::Matrix { rows: 10, cols: 3 });
+        assert_eq!(draft.element, ElementType::I64);
+        assert_eq!(draft.partitioning, Partitioning::Cyclic);
+        assert_eq!(draft.partitions, Partitions::PerServer(2));
+        assert_eq!(draft.initial, Scalar::Integer(-1));
+        assert_eq!(draft.rule, Rule::Min);
+    }
+
+    #[test]
+    fn contradictions_are_refused_before_anyone_is_asked() {
+        for line in [
+            "create t",
+            "create t --vector 3 --matrix 1x1",
+            "create t --vector 3 --partitions 1 --partitions-per-server 1",
+            "create t --vector 3 --element f16",
+            "create t --vector many",
+        ] {
+            assert!(draft(line).is_err(), "{line}");
+        }
+        assert!(path("a/b").is_err());
+    }
+
+    #[test]
+    fn a_model_is_described_with_who_holds_what() {
+        let mut draft = ModelDraft::new("w", Shape::Vector { keys: 100 }, ElementType::F32);
+        draft.partitions = Partitions::Exactly(20);
+        let server = |name: &str| ServerAddress {
+            id: ServerId(name.into()),
+            url: format!("http://{name}:1"),
+        };
+        let map = ModelMap {
+            cluster: ClusterId(1),
+            spec: draft.resolve(2).unwrap(),
+            incarnation: Incarnation::default(),
+            revision: Revision(4),
+            max_deadline_ms: 1,
+            servers: vec![server("s1"), server("s2")],
+            holders: (0..20).map(|p| p % 2).collect(),
+            epochs: vec![Epoch(1); 20],
+            lost: vec![3],
+        };
+        let text = describe(&map).unwrap();
+        for part in [
+            "20 by range",
+            "0 2 4 6 8 10 12 14 … (2 more)",
+            "values of lost partitions are gone",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `glint master`, `glint server` and `glint local`: processes that run until SIGTERM or ctrl-c.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use glint_protocol::ServerId;
+use glint_server::{
+    local::{Local as LocalStart, LocalConfig, LocalError},
+    master::{self, MasterConfig, Size},
+    server::{self, ServerConfig},
+};
+use glint_world::{DirectoryStorage, Listener, MemoryStorage, Shutdown, Storage, World, http::Url};
+
+use super::memory::{self, Bytes};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint master
+  glint master --listen 0.0.0.0:7100 --data-dir /var/lib/glint/master
+
+Then, here or on machines that reach it:
+  glint server --master http://HOST:7100")]
+pub(crate) struct Master {
+    /// Address to listen at; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7100")]
+    listen: String,
+    /// Where to keep what must survive a restart: servers, models, who holds what.
+    #[arg(long, value_name = "PATH", default_value = "./glint-data/master")]
+    data_dir: PathBuf,
+    /// Write the master's URL into this file once it answers.
+    #[arg(long, value_name = "PATH")]
+    url_file: Option<PathBuf>,
+    #[command(flatten)]
+    intervals: Intervals,
+}
+
+#[derive(Args)]
+struct Intervals {
+    /// How often servers tell the master that they live, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 100)]
+    heartbeat_ms: u64,
+    /// After how many milliseconds without a word a server counts as silent. It keeps its partitions.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    silent_after_ms: u64,
+}
+
+impl Intervals {
+    fn config(&self) -> MasterConfig {
+        MasterConfig {
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            silent_after: Duration::from_millis(self.silent_after_ms),
+            ..MasterConfig::default()
+        }
+    }
+}
+
+impl Master {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let world = World::real();
+        let shutdown = signals()?;
+        let storage = directory(&self.data_dir)?;
+        let listener = listen(&world, &self.listen).await?;
+        let address = listener.address().context("the listener has no address")?;
+        tracing::info!(data_dir = %self.data_dir.display(), "master listens at http://{address}");
+        if let Some(path) = &self.url_file {
+            write_whole(path, &format!("http://{address}"))?;
+        }
+        let config = self.intervals.config();
+        master::run(world, storage, config, listener, shutdown).await?;
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint server --master http://127.0.0.1:7100
+  glint server --master http://glint-master:7100 --listen 0.0.0.0:7200 --advertise http://10.0.0.7:7200 --memory 8GiB
+
+It may start before its master, and registers again by itself when the master restarts. A server that restarts has
+lost the values that it held in memory, and says so: their partitions are `lost`, never silently zero.")]
+pub(crate) struct Server {
+    /// URL of the master.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "GLINT_URL",
+        default_value = "http://127.0.0.1:7100"
+    )]
+    master: String,
+    /// Address to listen at; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// URL under which clients and the master reach this server; the address that it listens at unless said.
+    #[arg(long, value_name = "URL")]
+    advertise: Option<String>,
+    /// Its name, the same after a restart; host and port of its URL unless said.
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// How much values may take, such as 8GiB; 80 % of the memory of this machine or container unless said.
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
+}
+
+impl Server {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let world = World::real();
+        let shutdown = signals()?;
+        let master: Url = self.master.parse()?;
+        let capacity = self.memory.map_or_else(memory::default_bytes, |m| m.0);
+        let mut config = ServerConfig::new(master, capacity);
+        config.id = self.id.map(ServerId);
+        config.advertise = self.advertise.map(|url| url.parse()).transpose()?;
+        let listener = listen(&world, &self.listen).await?;
+        let address = listener.address().context("the listener has no address")?;
+        tracing::info!(memory = %Size(capacity), "server listens at http://{address}");
+        server::run(world, config, listener, shutdown).await?;
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint local --servers 2
+  glint local --servers 4 --listen 127.0.0.1:0 --url-file /tmp/glint-url &
+
+In another terminal:
+  glint status
+  glint model create weights --vector 1_000_000")]
+pub(crate) struct Local {
+    /// How many servers.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    servers: usize,
+    /// Address of the master; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7100")]
+    listen: String,
+    /// Write the master's URL into this file once all servers are registered.
+    #[arg(long, value_name = "PATH")]
+    url_file: Option<PathBuf>,
+    /// Keep what the master knows here; in memory unless said. Values are in memory in any case.
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+    /// How much values may take on all servers together, such as 8GiB; 80 % of the memory of this machine unless said.
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<Bytes>,
+    #[command(flatten)]
+    intervals: Intervals,
+}
+
+impl Local {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let shutdown = signals()?;
+        let storage: Arc<dyn Storage> = match &self.data_dir {
+            Some(path) => directory(path)?,
+            None => Arc::new(MemoryStorage::default()),
+        };
+        let memory = self.memory.map_or_else(memory::default_bytes, |m| m.0);
+        let config = LocalConfig {
+            servers: self.servers,
+            listen: self.listen.clone(),
+            storage,
+            capacity_bytes: memory / self.servers.max(1) as u64,
+            master: self.intervals.config(),
+            ..LocalConfig::default()
+        };
+        let start = LocalStart::start(World::real(), config);
+        let cluster = tokio::select! {
+            started = start => started.map_err(|error| match error {
+                LocalError::Listen { address, source } => {
+                    anyhow::Error::new(source).context(hint_for(&address))
+                }
+                other => other.into(),
+            })?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        tracing::info!(
+            servers = self.servers,
+            "cluster is ready at {}",
+            cluster.master_url
+        );
+        if let Some(path) = &self.url_file {
+            write_whole(path, &cluster.master_url)?;
+        }
+        let signal = cluster.shutdown();
+        let ended = tokio::spawn(async move {
+            shutdown.cancelled().await;
+            signal.cancel();
+        });
+        let joined = cluster.join().await;
+        ended.abort();
+        joined?;
+        Ok(())
+    }
+}
+
+/// Ends at the first SIGTERM or ctrl-c; a second one ends the process at once.
+fn signals() -> anyhow::Result<Shutdown> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for ctrl-c")?;
+    let shutdown = Shutdown::new();
+    let told = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending: settling what is in flight; once more ends at once");
+        told.cancel();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(shutdown)
+}
+
+async fn listen(world: &World, address: &str) -> anyhow::Result<Box<dyn Listener>> {
+    world
+        .network
+        .listen(address)
+        .await
+        .with_context(|| hint_for(address))
+}
+
+fn hint_for(address: &str) -> String {
+    format!(
+        "cannot listen at {address}; choose another address with --listen HOST:PORT (port 0 takes a free one)"
+    )
+}
+
+fn directory(path: &Path) -> anyhow::Result<Arc<dyn Storage>> {
+    Ok(Arc::new(DirectoryStorage::open(path)?))
+}
+
+/// Writes a file as a whole: whoever waits for it never reads half of it.
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".partial");
+    let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error: io::Error| {
+        anyhow::anyhow!(
+            "cannot write {}: {error}; choose another path with --url-file",
+            path.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("url");
+        write_whole(&path, "http://127.0.0.1:1").unwrap();
+        write_whole(&path, "http://127.0.0.1:2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "http://127.0.0.1:2");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let error = write_whole(&directory.path().join("no/url"), "x").unwrap_err();
+        assert!(error.to_string().contains("--url-file"), "{error}");
+    }
+}

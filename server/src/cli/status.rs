@@ -1,0 +1,253 @@
+//! `glint status` and `glint models`.
+
+use std::fmt::Write;
+
+use glint_protocol::{
+    Partitioning,
+    control::{ClusterStatus, ModelState, ModelSummary, ServerState, ServerSummary},
+};
+use glint_server::master::Size;
+
+use super::{api::Target, print, table::Table};
+
+/// Show servers and models of a cluster.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glint status
+  glint status --master http://glint-master:7100 --json")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    target: Target,
+    /// Print the master's JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// List the models of a cluster.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  glint models
+  GLINT_URL=http://glint-master:7100 glint models --json")]
+pub(crate) struct Models {
+    #[command(flatten)]
+    target: Target,
+    /// Print the master's JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let api = self.target.api()?;
+        let status: ClusterStatus = api.get("/v1/status").await?;
+        if self.json {
+            return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
+        }
+        print(&show(&status)?)
+    }
+}
+
+impl Models {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let api = self.target.api()?;
+        let models: Vec<ModelSummary> = api.get("/v1/models").await?;
+        if self.json {
+            return print(&format!("{}\n", serde_json::to_string_pretty(&models)?));
+        }
+        print(&model_table(&models))
+    }
+}
+
+fn show(status: &ClusterStatus) -> anyhow::Result<String> {
+    let mut text = format!(
+        "cluster {}, master's start {}, version {}\n\n",
+        status.cluster, status.term, status.version
+    );
+    if status.servers.is_empty() {
+        text.push_str("No servers. Start one with: glint server --master URL\n");
+    } else {
+        text.push_str(&server_table(&status.servers));
+    }
+    let silent: Vec<&str> = status
+        .servers
+        .iter()
+        .filter(|s| s.state != ServerState::Alive && s.placed_bytes > 0)
+        .map(|s| s.id.0.as_str())
+        .collect();
+    if !silent.is_empty() {
+        writeln!(
+            text,
+            "\nPulls and pushes of partitions on {} wait until it is back.",
+            silent.join(", ")
+        )?;
+    }
+    text.push('\n');
+    text.push_str(&model_table(&status.models));
+    Ok(text)
+}
+
+fn server_table(servers: &[ServerSummary]) -> String {
+    let mut table = Table::new(&[
+        "SERVER",
+        "STATE",
+        "ADDRESS",
+        ">PLACED",
+        ">CAPACITY",
+        ">PARTITIONS",
+        ">PULLS",
+        ">PUSHES",
+        ">REPEATED",
+        ">LEDGER",
+    ]);
+    for server in servers {
+        let state = match server.state {
+            ServerState::Alive => "alive".to_owned(),
+            ServerState::Silent => format!("silent {}", span(server.silent_ms)),
+            ServerState::Left => format!("left {}", span(server.silent_ms)),
+        };
+        let load = &server.load;
+        table.row(vec![
+            server.id.to_string(),
+            state,
+            server.url.clone(),
+            Size(server.placed_bytes).to_string(),
+            Size(server.capacity_bytes).to_string(),
+            load.partitions.to_string(),
+            load.pulls.to_string(),
+            load.pushes.to_string(),
+            load.repeated.to_string(),
+            load.ledger_entries.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// A span of time for people, from milliseconds.
+fn span(ms: u64) -> String {
+    match ms / 1000 {
+        0 => format!("{ms} ms"),
+        s @ 1..=119 => format!("{s} s"),
+        s @ 120..=7199 => format!("{} min", s / 60),
+        s @ 7200..=172_799 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+/// Models, one per line.
+pub(crate) fn model_table(models: &[ModelSummary]) -> String {
+    if models.is_empty() {
+        return "No models. Make one with: glint model create NAME --vector KEYS\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "MODEL",
+        "SHAPE",
+        "ELEMENT",
+        "RULE",
+        ">PARTITIONS",
+        "BY",
+        ">SIZE",
+        "STATE",
+    ]);
+    for model in models {
+        let spec = &model.spec;
+        table.row(vec![
+            spec.name.clone(),
+            spec.shape.to_string(),
+            spec.element.to_string(),
+            spec.rule.to_string(),
+            spec.partition_count.to_string(),
+            by(&spec.partitioning),
+            Size(model.bytes).to_string(),
+            state(model),
+        ]);
+    }
+    table.render()
+}
+
+/// How a model is partitioned, for people.
+pub(crate) fn by(partitioning: &Partitioning) -> String {
+    match partitioning {
+        Partitioning::Named { name, .. } => format!("partitioner {name}"),
+        other => other.name().to_owned(),
+    }
+}
+
+/// How a model fares, for people.
+pub(crate) fn state(model: &ModelSummary) -> String {
+    match model.state {
+        ModelState::Creating => "creating".to_owned(),
+        ModelState::Live => "live".to_owned(),
+        ModelState::Lost => format!("lost ({} partitions)", model.lost_partitions),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glint_protocol::{
+        ClusterId, ElementType, ModelDraft, ServerId, Shape, Term, control::ServerLoad,
+        ids::Revision,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_status_shows_servers_models_and_what_waits() {
+        let draft = ModelDraft::new(
+            "topics",
+            Shape::Matrix {
+                rows: 4258,
+                cols: 20,
+            },
+            ElementType::I64,
+        );
+        let status = ClusterStatus {
+            cluster: ClusterId(1),
+            term: Term(2),
+            version: "0.1.0".into(),
+            servers: vec![ServerSummary {
+                id: ServerId("s1".into()),
+                url: "http://127.0.0.1:1".into(),
+                state: ServerState::Silent,
+                silent_ms: 61_000,
+                capacity_bytes: 8 << 30,
+                placed_bytes: 681_280,
+                load: ServerLoad::default(),
+            }],
+            models: vec![ModelSummary {
+                spec: draft.resolve(1).unwrap(),
+                incarnation: glint_protocol::Incarnation::default(),
+                state: ModelState::Lost,
+                revision: Revision(1),
+                lost_partitions: 1,
+                bytes: 681_280,
+            }],
+        };
+        let text = show(&status).unwrap();
+        for part in [
+            "silent 61 s",
+            "665.3 KiB",
+            "8.0 GiB",
+            "matrix of 4258 x 20",
+            "lost (1 partitions)",
+            "on s1 wait",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_cluster_says_what_to_type_next() {
+        let empty = ClusterStatus {
+            cluster: ClusterId(1),
+            term: Term(1),
+            version: String::new(),
+            servers: vec![],
+            models: vec![],
+        };
+        let text = show(&empty).unwrap();
+        assert!(text.contains("glint server --master"), "{text}");
+        assert!(text.contains("glint model create"), "{text}");
+    }
+}
