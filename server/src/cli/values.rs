@@ -57,10 +57,10 @@ pub(crate) struct Push {
     /// Name of the model.
     name: String,
     /// What to push where.
-    #[arg(value_name = "PLACE=VALUE", allow_hyphen_values = true)]
+    #[arg(value_name = "PLACE=VALUE")]
     updates: Vec<Update>,
     /// All values of a row of a matrix.
-    #[arg(long = "row", value_name = "ROW=VALUE,…", allow_hyphen_values = true)]
+    #[arg(long = "row", value_name = "ROW=VALUE,…")]
     rows: Vec<Row>,
     #[command(flatten)]
     target: Target,
@@ -282,6 +282,20 @@ mod tests {
         let keys = ["0", "5..12", "3..3"].map(|k| k.parse().unwrap());
         let parts: Vec<_> = parts(&keys, 3).collect();
         assert_eq!(parts, [0..1, 5..8, 8..11, 11..12]);
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        push: Push,
+    }
+
+    #[test]
+    fn rows_may_follow_single_values() {
+        let words = ["glint", "m", "3:14=-1", "--row", "0=-1,2", "--row", "1=0,0"];
+        let push = <Line as clap::Parser>::try_parse_from(words).unwrap().push;
+        assert_eq!((push.updates.len(), push.rows.len()), (1, 2));
+        assert!(<Line as clap::Parser>::try_parse_from(["glint", "m"]).is_err());
     }
 
     fn push(target: &Target, name: &str, updates: &[&str], rows: &[&str]) -> Push {
