@@ -167,6 +167,7 @@ impl Local {
             failures,
         };
         tokio::select! {
+            biased;
             () = master.has_servers(config.servers) => {}
             error = cluster.failed() => {
                 cluster.stop().await;
@@ -218,6 +219,7 @@ impl LocalCluster {
     pub async fn join(mut self) -> Result<(), LocalError> {
         let tasks = self.tasks.clone();
         let failed = tokio::select! {
+            biased;
             () = tasks.wait() => None,
             error = self.failed() => Some(error),
         };
