@@ -41,6 +41,7 @@ mod push;
 mod reply;
 mod retry;
 mod routing;
+mod spread;
 mod stats;
 #[cfg(test)]
 mod testing;

@@ -30,6 +30,7 @@ use crate::{
     reply::{Reader, Sink},
     retry::Attempts,
     routing::Model,
+    spread::Spreading,
     stats::count,
     transport::{Path, Server, Transport, Trouble},
 };
@@ -51,7 +52,18 @@ pub(crate) async fn pull<T: Element>(
     deadline: Instant,
 ) -> Result<()> {
     let mut attempts = Attempts::new();
-    let run = repeat(shared, model, plan, out, &mut attempts);
+    let run = async {
+        // The usual small operation: one section, which nearly always comes at once.
+        if let [part] = &plan.parts[..]
+            && shared.options.coalesce
+            && part.values * T::SIZE <= SMALL
+            && small(shared, model, plan, part, out).await
+        {
+            count(&shared.counters.values_pulled, out.len() as u64);
+            return Ok(());
+        }
+        repeat(shared, model, plan, out, &mut attempts).await
+    };
     match tokio::time::timeout_at(deadline, run).await {
         Ok(result) => result,
         Err(_) => Err(Error::DeadlineExceeded {
@@ -59,6 +71,61 @@ pub(crate) async fn pull<T: Element>(
             tried: attempts.tried(),
         }),
     }
+}
+
+/// Pulls the only section of a plan together with others; false when that failed in any way.
+async fn small<T: Element>(
+    shared: &Shared,
+    model: &Arc<Model>,
+    plan: &Plan,
+    part: &Part,
+    out: &mut [T],
+) -> bool {
+    let length = plan.section_length(part, T::SIZE, false);
+    if length > SMALL {
+        return false;
+    }
+    let mut sections = Vec::with_capacity(length);
+    plan.write_section(part, None, T::SIZE, &mut sections);
+    let parts = vec![puller::SmallPart {
+        partition: part.partition,
+        section: length,
+        values: part.values * T::SIZE,
+    }];
+    let receiver = {
+        let routes = model.routes();
+        let (server, _) = routes.holder(part.partition);
+        queue(shared, server, model, parts, sections)
+    };
+    match receiver.await {
+        Ok(Ok(replies)) => match &replies[..] {
+            [Ok(bytes)] => {
+                plan.scatter(part, 0, bytes, out);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Queues a small pull at its server.
+fn queue(
+    shared: &Shared,
+    server: &Server,
+    model: &Arc<Model>,
+    parts: Vec<puller::SmallPart>,
+    sections: Vec<u8>,
+) -> oneshot::Receiver<Result<Vec<PartReply>, Trouble>> {
+    let (reply, receiver) = oneshot::channel();
+    let start = || Puller::start(&shared.transport, server, &shared.pool);
+    server.puller.get_or_init(start).submit(SmallPull {
+        model: Arc::clone(model),
+        parts,
+        sections,
+        reply,
+    });
+    receiver
 }
 
 async fn repeat<T: Element>(
@@ -238,7 +305,7 @@ impl Round<'_> {
     fn bundles<T: Element>(&self, pending: Vec<u32>) -> Vec<VecDeque<Bundle>> {
         let routes = self.model.routes();
         let mut lines: Vec<VecDeque<Bundle>> = Vec::new();
-        let mut places: HashMap<usize, usize> = HashMap::new();
+        let mut places: HashMap<usize, usize, Spreading> = HashMap::default();
         for index in pending {
             let part = &self.plan.parts[index as usize];
             let (server, _) = routes.holder(part.partition);
@@ -274,7 +341,6 @@ impl Round<'_> {
         let lengths = bundle.parts.iter().map(expected).collect();
         let give_up = self.shared.transport.give_up();
         let state = if self.shared.options.coalesce && bundle.bytes <= SMALL {
-            let (reply, receiver) = oneshot::channel();
             let mut sections = Vec::new();
             let mut parts = Vec::with_capacity(bundle.parts.len());
             for &index in &bundle.parts {
@@ -287,20 +353,13 @@ impl Round<'_> {
                     values: part.values * T::SIZE,
                 });
             }
-            let item = SmallPull {
-                model: Arc::clone(self.model),
+            State::Queued(queue(
+                self.shared,
+                &bundle.server,
+                self.model,
                 parts,
                 sections,
-                reply,
-            };
-            bundle
-                .server
-                .puller
-                .get_or_init(|| {
-                    Puller::start(&self.shared.transport, &bundle.server, &self.shared.pool)
-                })
-                .submit(item);
-            State::Queued(receiver)
+            ))
         } else {
             State::Start(self.request::<T>(&bundle))
         };

@@ -43,18 +43,21 @@ pub(crate) async fn push<T: Element>(
         plan,
         deadline,
         started: Attempts::new(),
-        running: FuturesUnordered::new(),
         bytes: 0,
         applied: 0,
         failure: None,
     };
-    if let [part] = &plan.parts[..] {
+    match &plan.parts[..] {
+        [] => {}
         // The usual small operation: nothing to run beside.
-        return push.single(part, values).await;
+        [part] => push.single(part, values).await,
+        _ => push.all(values).await,
     }
-    push.all(values).await;
     push.end(values.len() as u64)
 }
+
+/// Hand-overs that have not ended.
+type Running = FuturesUnordered<Waiting>;
 
 struct Push<'a> {
     shared: &'a Shared,
@@ -62,7 +65,6 @@ struct Push<'a> {
     plan: &'a Plan,
     deadline: Instant,
     started: Attempts,
-    running: FuturesUnordered<Waiting>,
     /// Bytes handed over and not ended.
     bytes: usize,
     applied: u64,
@@ -77,23 +79,22 @@ struct Bundle {
 }
 
 impl Push<'_> {
-    async fn single<T: Element>(&mut self, part: &Part, values: &[T]) -> Result<()> {
+    async fn single<T: Element>(&mut self, part: &Part, values: &[T]) {
         let bytes = self.plan.section_length(part, T::SIZE, true);
-        if self.room(bytes).await
-            && let Some(permit) = self.permit(bytes).await
-        {
-            let mut waiting = self.submit(std::slice::from_ref(part), bytes, values, permit);
-            match tokio::time::timeout_at(self.deadline, &mut waiting).await {
-                Ok(outcome) => self.take(outcome),
-                Err(_) => self.give_up(&[&waiting]),
-            }
+        let Some(permit) = self.permit(bytes).await else {
+            return;
+        };
+        let mut waiting = self.submit(std::slice::from_ref(part), bytes, values, permit);
+        match tokio::time::timeout_at(self.deadline, &mut waiting).await {
+            Ok(outcome) => self.take(outcome),
+            Err(_) => self.give_up(std::slice::from_ref(&waiting)),
         }
-        self.end(values.len() as u64)
     }
 
     async fn all<T: Element>(&mut self, values: &[T]) {
         let lanes = self.shared.lanes.len();
         let most = self.shared.options.request_bytes;
+        let mut running = Running::new();
         let mut open: Vec<Bundle> = Vec::new();
         open.resize_with(lanes, Bundle::default);
         for (index, part) in self.plan.parts.iter().enumerate() {
@@ -101,8 +102,8 @@ impl Push<'_> {
             let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
             if !bundle.parts.is_empty() && bundle.bytes + bytes > most {
                 let full = std::mem::take(bundle);
-                if !self.hand_over(full, values).await {
-                    return self.drain().await;
+                if !self.hand_over(full, values, &mut running).await {
+                    return self.drain(running).await;
                 }
             }
             let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
@@ -110,16 +111,21 @@ impl Push<'_> {
             bundle.bytes += bytes;
         }
         for bundle in open {
-            if !bundle.parts.is_empty() && !self.hand_over(bundle, values).await {
+            if !bundle.parts.is_empty() && !self.hand_over(bundle, values, &mut running).await {
                 break;
             }
         }
-        self.drain().await;
+        self.drain(running).await;
     }
 
     /// Hands a bundle to its lane as soon as there is room for it; false when the push has failed meanwhile.
-    async fn hand_over<T: Element>(&mut self, bundle: Bundle, values: &[T]) -> bool {
-        if !self.room(bundle.bytes).await {
+    async fn hand_over<T: Element>(
+        &mut self,
+        bundle: Bundle,
+        values: &[T],
+        running: &mut Running,
+    ) -> bool {
+        if !self.room(bundle.bytes, running).await {
             return false;
         }
         let Some(permit) = self.permit(bundle.bytes).await else {
@@ -132,17 +138,17 @@ impl Push<'_> {
             .collect();
         let waiting = self.submit(&parts, bundle.bytes, values, permit);
         self.bytes += bundle.bytes;
-        self.running.push(waiting);
+        running.push(waiting);
         true
     }
 
     /// Waits until this push has few enough bytes in flight: so that its buffers are reused while they are in the cache.
-    async fn room(&mut self, bytes: usize) -> bool {
+    async fn room(&mut self, bytes: usize, running: &mut Running) -> bool {
         let servers = self.model.routes().server_count();
         let options = &self.shared.options;
         let window = (options.connections * servers + 2).saturating_mul(options.request_bytes);
         while self.failure.is_none() && self.bytes > 0 && self.bytes + bytes > window {
-            self.one().await;
+            self.one(running).await;
         }
         self.failure.is_none()
     }
@@ -163,8 +169,8 @@ impl Push<'_> {
             }
             Err(_) => {
                 self.started.failed(&"too many pushes are in flight");
-                let running: Vec<Waiting> = std::mem::take(&mut self.running).into_iter().collect();
-                self.give_up(&running.iter().collect::<Vec<_>>());
+                // What is out already ends by the same deadline, and is waited for by whoever handed it over.
+                self.give_up(&[]);
                 None
             }
         }
@@ -225,24 +231,24 @@ impl Push<'_> {
         }
     }
 
-    async fn drain(&mut self) {
-        while !self.running.is_empty() {
-            self.one().await;
+    async fn drain(&mut self, mut running: Running) {
+        while !running.is_empty() {
+            self.one(&mut running).await;
         }
     }
 
     /// Waits for one hand-over to end.
-    async fn one(&mut self) {
-        match tokio::time::timeout_at(self.deadline, self.running.next()).await {
+    async fn one(&mut self, running: &mut Running) {
+        match tokio::time::timeout_at(self.deadline, running.next()).await {
             Ok(Some(outcome)) => {
                 self.bytes -= outcome.bytes;
                 self.take(outcome);
             }
             Ok(None) => self.bytes = 0,
             Err(_) => {
-                let running: Vec<Waiting> = std::mem::take(&mut self.running).into_iter().collect();
+                let running: Vec<Waiting> = std::mem::take(running).into_iter().collect();
                 self.bytes = 0;
-                self.give_up(&running.iter().collect::<Vec<_>>());
+                self.give_up(&running);
             }
         }
     }
@@ -259,7 +265,7 @@ impl Push<'_> {
     }
 
     /// The deadline has passed.
-    fn give_up(&mut self, running: &[&Waiting]) {
+    fn give_up(&mut self, running: &[Waiting]) {
         let mut unknown = false;
         for waiting in running {
             if let Some(outcome) = waiting.outcome() {

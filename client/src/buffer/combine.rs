@@ -1,36 +1,10 @@
 //! Updates combined key by key: the most frequent rows in an array, the others in a map.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::collections::HashMap;
 
 use glint_protocol::{Element, Rule};
 
-/// Spreads row and column over the bits of a hash: they are no secret, and need no more.
-#[derive(Debug, Default)]
-pub(super) struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(byte.into());
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(value.into());
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
+use crate::spread::Spreading;
 
 /// Updates that wait to be pushed.
 #[derive(Debug)]
@@ -40,7 +14,7 @@ pub(super) struct Combined<T> {
     /// Values of the hot rows, row-major; empty until the first is touched.
     hot: Vec<Option<T>>,
     touched: usize,
-    others: HashMap<(u64, u32), T, BuildHasherDefault<Spread>>,
+    others: HashMap<(u64, u32), T, Spreading>,
 }
 
 impl<T: Element> Combined<T> {

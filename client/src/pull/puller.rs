@@ -16,6 +16,7 @@ use super::NO_LANE;
 use crate::{
     reply,
     routing::Model,
+    spread::Spreading,
     transport::{Path, Server, Transport, Trouble},
 };
 
@@ -148,7 +149,7 @@ impl Task {
 
     fn build(&self, pulls: Vec<SmallPull>) -> (Batch, Frames) {
         let mut groups: Vec<Group> = Vec::new();
-        let mut places: HashMap<(Incarnation, u32), u32> = HashMap::new();
+        let mut places: HashMap<(Incarnation, u32), u32, Spreading> = HashMap::default();
         let mut members = Vec::with_capacity(pulls.len());
         for (at, pull) in pulls.iter().enumerate() {
             let mut from = 0;

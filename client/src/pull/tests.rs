@@ -36,6 +36,7 @@ async fn one_lost_partition_fails_the_pull_at_once_and_by_name() {
     let fake = Fake::new(100, 8);
     let vector = vector(&fake, true).await;
     fake.refuse(ErrorCode::Lost);
+    fake.refuse(ErrorCode::Lost);
     let error = vector.pull(&[3]).await.unwrap_err();
     assert!(matches!(error, Error::Lost { partition: 0, .. }), "{error}");
 }

@@ -13,6 +13,8 @@ use std::{
 
 use glint_protocol::{Incarnation, LaneId, Number};
 
+use crate::spread::Spreading;
+
 /// A lane that numbers were taken from. Requests keep it, so that they learn when it ends.
 #[derive(Debug)]
 pub(crate) struct LaneTag {
@@ -51,7 +53,7 @@ pub(crate) struct Book<P> {
     next: Number,
     horizon: u64,
     pages: Vec<Page<P>>,
-    places: HashMap<(Incarnation, u32), Slot>,
+    places: HashMap<(Incarnation, u32), Slot, Spreading>,
     free: Vec<Slot>,
 }
 
@@ -63,7 +65,7 @@ impl<P> Book<P> {
             next: Number(1),
             horizon: 0,
             pages: Vec::new(),
-            places: HashMap::new(),
+            places: HashMap::default(),
             free: Vec::new(),
         }
     }

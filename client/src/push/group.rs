@@ -82,6 +82,7 @@ impl Group {
         lane: Arc<LaneTag>,
         number: Number,
         pieces: Vec<Piece>,
+        now: Instant,
     ) -> Option<Self> {
         let first = pieces.first()?;
         let (model, partition) = (Arc::clone(&first.model), first.partition);
@@ -97,7 +98,11 @@ impl Group {
             digest,
             length,
             pieces,
-            attempts: Attempts::new(),
+            attempts: Attempts {
+                count: 0,
+                since: now,
+                last: None,
+            },
             sent: false,
             skip: false,
             epoch: Epoch(0),

@@ -195,6 +195,7 @@ impl Task {
         self.open_lane_after_fork();
         let server = Arc::clone(&self.lines.get(&id)?.server);
         let lane = Arc::clone(self.book.lane());
+        let now = Instant::now();
         let mut number = None;
         let mut groups = Vec::new();
         let mut bytes = 0;
@@ -212,7 +213,7 @@ impl Task {
             };
             self.book.begin(slot);
             let number = *number.get_or_insert_with(|| self.book.take_number());
-            if let Some(group) = Group::freeze(slot, Arc::clone(&lane), number, pieces) {
+            if let Some(group) = Group::freeze(slot, Arc::clone(&lane), number, pieces, now) {
                 bytes += group.length;
                 groups.push(group);
             }
