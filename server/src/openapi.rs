@@ -309,7 +309,7 @@ fn reference(schema: &str) -> Value {
 fn content(shape: Shape) -> Value {
     match shape {
         Shape::Nothing => json!({}),
-        Shape::Done => json!({JSON: {"schema": {"type": "object"}}}),
+        Shape::Done | Shape::Description => json!({JSON: {"schema": {"type": "object"}}}),
         Shape::Json(schema) => json!({JSON: {"schema": reference(schema)}}),
         Shape::List(schema) => {
             json!({JSON: {"schema": {"type": "array", "items": reference(schema)}}})
@@ -323,7 +323,6 @@ fn content(shape: Shape) -> Value {
         }}}),
         Shape::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
         Shape::Html => json!({"text/html": {"schema": {"type": "string"}}}),
-        Shape::Description => json!({JSON: {"schema": {"type": "object"}}}),
     }
 }
 

@@ -132,18 +132,17 @@ async fn connection(
         ended = connection.as_mut() => Some(ended),
         () = shutdown.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => Ok(ended),
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(limits.grace, connection).await
-        }
+    let ended = if let Some(ended) = ended {
+        Ok(ended)
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(limits.grace, connection).await
     };
     match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection broke"),
         Err(_) => {
-            tracing::warn!(grace = ?limits.grace, "a connection was cut at shutdown: its request took too long")
+            tracing::warn!(grace = ?limits.grace, "a connection was cut at shutdown: its request took too long");
         }
     }
     drop(place);

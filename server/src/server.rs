@@ -27,13 +27,16 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glint_protocol::{
-    Boot, ErrorBody, MAX_DEADLINE_MS, ServerId,
+    Boot, ErrorBody, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
     control::{Orders, Registered},
 };
 use glint_world::{Listener, Shutdown, World, http::Url};
 use tokio_util::task::TaskTracker;
 
-use crate::serve::{Limits, serve};
+use crate::{
+    http::body::Charged,
+    serve::{Limits, serve},
+};
 use state::State;
 
 /// How a server behaves.
@@ -224,7 +227,7 @@ impl Server {
     /// # Errors
     /// `bad_request`, `unsupported_protocol`, `too_large` or `busy` for the request as a whole.
     pub fn pull_body(&self, body: &[u8]) -> Result<Bytes, ErrorBody> {
-        pull::answer(&self.state, body, glint_protocol::MAX_BODY_BYTES).map(|reply| reply.freeze())
+        pull::answer(&self.state, body, MAX_BODY_BYTES).map(Charged::freeze)
     }
 }
 

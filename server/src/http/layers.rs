@@ -59,17 +59,15 @@ async fn guard(request: Request, next: Next) -> Response {
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // Locks that a panic poisons are taken regardless: what they guard is changed only after all that may fail.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!(%method, path, "a request made the program panic");
-            Failure::new(
-                ErrorCode::Internal,
-                "a defect of the program; its log has the place. Whether the request had an effect is unknown",
-            )
-            .into_response()
-        }
+    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        return response;
     }
+    tracing::error!(%method, path, "a request made the program panic");
+    Failure::new(
+        ErrorCode::Internal,
+        "a defect of the program; its log has the place. Whether the request had an effect is unknown",
+    )
+    .into_response()
 }
 
 #[cfg(test)]

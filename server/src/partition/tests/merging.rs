@@ -99,11 +99,6 @@ fn compare<T: Element>(cols: Option<u32>, sections: &[Plain], rule: Rule, draw: 
         cols,
     });
     let initial = draw(3).scalar();
-    let initial = if initial == initial && initial.fits(T::TYPE) {
-        initial
-    } else {
-        Scalar::Integer(1)
-    };
     let mut alone = Alone::new(shape, T::TYPE, rule, initial);
     let cols = cols.unwrap_or(1);
     let mut plain = vec![T::from_scalar(initial).unwrap(); (ROWS * u64::from(cols)) as usize];
