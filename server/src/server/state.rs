@@ -210,7 +210,7 @@ impl State {
     /// The partition that a group names.
     ///
     /// # Errors
-    /// `retry`, `gone`, `not_yet`, `bad` or `stale_map`, as the first lines of the table say.
+    /// `retry`, `gone`, `bad` or `stale_map`, as the first lines of the table say.
     pub(super) fn find<'a>(
         &self,
         models: &'a Models,
@@ -277,11 +277,12 @@ impl State {
             .take_while(|i| i.model == incarnation.model)
             .last();
         match known {
-            // The client has heard of the new generation before this server has.
+            // The client has heard of the new generation before this server has. `gone` would settle the number, and
+            // a late copy of the request could still be applied once the generation is here.
             Some(known) if known.generation < incarnation.generation => ErrorBody::new(
-                ErrorCode::NotYet,
+                ErrorCode::StaleMap,
                 format!(
-                    "model {incarnation} is at generation {} here; send it again after a pause",
+                    "model {incarnation} is at generation {} here; ask the master for the map, or send it again after a pause",
                     known.generation
                 ),
             ),

@@ -162,7 +162,7 @@ async fn a_dropped_model_is_gone_with_the_reason_and_a_late_order_does_not_bring
     let mut unheard = read(0);
     unheard.header.incarnation.generation = 3;
     let error = code(&server, "/v1/pull", pull(&[unheard])).await;
-    assert_eq!(error.code, ErrorCode::NotYet);
+    assert_eq!(error.code, ErrorCode::StaleMap);
     let mut unknown = read(0);
     unknown.header.incarnation.model = ModelId(99);
     let error = code(&server, "/v1/pull", pull(&[unknown])).await;
