@@ -32,7 +32,7 @@ lint: ## Format, clippy and documentation, warnings are errors
 
 test: lint ## Run every check and every test
 	@scripts/require.sh cargo python3
-	$(CARGO) build -p glint-server --bin glint
+	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 
 bench: ## Measure speed against the machine's own limits; writes target/bench/report.json

@@ -263,3 +263,48 @@ async fn the_examples_of_the_page_do_what_it_shows() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn the_tables_of_paths_are_those_that_master_and_servers_describe_themselves() {
+    use std::collections::BTreeSet;
+
+    use glint_tests::wire::{Target, Wire};
+    use serde_json::Value;
+
+    let cluster = glint_tests::cluster::Cluster::start(1).await;
+    let client = cluster.client().await;
+    client.vector::<i64>("v", 1).create().await.unwrap();
+    let master = Wire::to(cluster.url());
+    let server = Wire::to(&Target::new(&master.map("v").await.unwrap(), 0).url);
+    let mut described = BTreeSet::new();
+    for wire in [&master, &server] {
+        let description = wire.json("GET", "/v1/openapi.json", Value::Null).await;
+        for (path, methods) in description.unwrap()["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                described.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    for path in &described {
+        let (method, path) = path.split_once(' ').unwrap();
+        if path == "/" {
+            continue; // the page for people
+        }
+        // Paths that share their beginning are listed in one row: `POST /v1/servers/register`, `/heartbeat`, …
+        let last = path.rfind('/').map_or("", |at| &path[at..]);
+        let whole = PAGE.contains(&format!("`{method} {path}`"));
+        assert!(
+            whole || PAGE.contains(&format!("`{last}`")),
+            "{method} {path} is not on the page"
+        );
+    }
+    let rows = PAGE.lines().filter(|line| line.starts_with("| `"));
+    for row in rows {
+        let path = row.split('`').nth(1).unwrap();
+        let path = path.split('?').next().unwrap();
+        if path.contains(" /v1/") {
+            assert!(described.contains(path), "nobody describes {path}");
+        }
+    }
+    cluster.stop().await;
+}
