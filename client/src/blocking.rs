@@ -13,7 +13,9 @@
 //! A client owns a runtime of two threads, shared by everything that is opened from it. Inside an async runtime its calls
 //! fail with [`Error::InsideAsync`], since waiting there would stop other tasks.
 
-use std::{ops::Range, sync::Arc};
+mod model;
+
+use std::sync::Arc;
 
 use glint_protocol::{
     Element, ModelMap,
@@ -21,9 +23,10 @@ use glint_protocol::{
 };
 
 use crate::{
-    Attach, BufferOptions, ClientBuilder, ClientStats, Error, MatrixBuilder, ModelHandle, Result,
-    VectorBuilder, iterate::Block,
+    Attach, ClientBuilder, ClientStats, Error, MatrixBuilder, ModelHandle, Result, VectorBuilder,
 };
+
+pub use self::model::{BufferedMatrix, BufferedVector, Matrix, RowBlocks, Vector};
 
 /// The runtime of a blocking client.
 #[derive(Debug)]
@@ -266,140 +269,7 @@ impl Client {
     }
 }
 
-/// A vector on the servers: [`crate::Vector`] without async. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Vector<T: Element> {
-    inner: crate::Vector<T>,
-    runtime: Arc<Runtime>,
-}
-
-impl<T: Element> Vector<T> {
-    delegate! {
-        /// The values of `keys`, in their order.
-        fn pull(&self, keys: &[u64]) -> Vec<T>;
-        /// The values of `keys` into `out`, which is as long.
-        fn pull_into(&self, keys: &[u64], out: &mut [T]) -> ();
-        /// The values of a run of keys.
-        fn pull_range(&self, range: Range<u64>) -> Vec<T>;
-        /// The values of a run of keys into `out`, which is as long.
-        fn pull_range_into(&self, range: Range<u64>, out: &mut [T]) -> ();
-        /// Merges `values[i]` into the value of `keys[i]`, each once, in order.
-        fn push(&self, keys: &[u64], values: &[T]) -> ();
-        /// Merges `values` into the run of keys that begins with `start`.
-        fn push_range(&self, start: u64, values: &[T]) -> ();
-    }
-
-    /// The async vector within: its size, name, spec and handle.
-    pub fn inner(&self) -> &crate::Vector<T> {
-        &self.inner
-    }
-
-    /// A buffer that combines updates of this vector and pushes them together.
-    pub fn buffered(&self, options: BufferOptions) -> BufferedVector<T> {
-        BufferedVector {
-            inner: self.inner.buffered(options),
-            runtime: Arc::clone(&self.runtime),
-        }
-    }
-}
-
-/// A matrix on the servers: [`crate::Matrix`] without async. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Matrix<T: Element> {
-    inner: crate::Matrix<T>,
-    runtime: Arc<Runtime>,
-}
-
-impl<T: Element> Matrix<T> {
-    delegate! {
-        /// Whole rows, one after another in the order of `rows`.
-        fn pull_rows(&self, rows: &[u64]) -> Vec<T>;
-        /// Whole rows into `out`, which holds `rows.len() × cols` values.
-        fn pull_rows_into(&self, rows: &[u64], out: &mut [T]) -> ();
-        /// A run of whole rows.
-        fn pull_row_range(&self, range: Range<u64>) -> Vec<T>;
-        /// A run of whole rows into `out`, which holds as many values.
-        fn pull_row_range_into(&self, range: Range<u64>, out: &mut [T]) -> ();
-        /// Single values, named by (row, column), in the order of `pairs`.
-        fn pull_pairs(&self, pairs: &[(u64, u32)]) -> Vec<T>;
-        /// Single values into `out`, which is as long as `pairs`.
-        fn pull_pairs_into(&self, pairs: &[(u64, u32)], out: &mut [T]) -> ();
-        /// Merges values into whole rows: `values` is row-major.
-        fn push_rows(&self, rows: &[u64], values: &[T]) -> ();
-        /// Merges values into the run of whole rows that begins with `start`.
-        fn push_row_range(&self, start: u64, values: &[T]) -> ();
-        /// Merges `values[i]` into the value at `pairs[i]`, (row, column), each once, in order.
-        fn push_pairs(&self, pairs: &[(u64, u32)], values: &[T]) -> ();
-    }
-
-    /// The async matrix within: its size, name, spec and handle.
-    pub fn inner(&self) -> &crate::Matrix<T> {
-        &self.inner
-    }
-
-    /// A buffer that combines updates of this matrix and pushes them together.
-    pub fn buffered(&self, options: BufferOptions) -> BufferedMatrix<T> {
-        BufferedMatrix {
-            inner: self.inner.buffered(options),
-            runtime: Arc::clone(&self.runtime),
-        }
-    }
-
-    /// Goes through the matrix in blocks of `rows` rows (at least 1), the next one pulled ahead.
-    pub fn row_blocks(&self, rows: usize) -> RowBlocks<T> {
-        RowBlocks {
-            inner: self.inner.row_blocks(rows),
-            runtime: Arc::clone(&self.runtime),
-        }
-    }
-}
-
-/// Combines updates of a vector: [`crate::BufferedVector`] without async.
-#[derive(Clone, Debug)]
-pub struct BufferedVector<T: Element> {
-    inner: crate::BufferedVector<T>,
-    runtime: Arc<Runtime>,
-}
-
-impl<T: Element> BufferedVector<T> {
-    delegate! {
-        /// Adds an update of one value.
-        fn add(&self, key: u64, value: T) -> ();
-        /// Pushes what is held, and waits until everything that was added before is acknowledged.
-        fn flush(&self) -> ();
-    }
-}
-
-/// Combines updates of a matrix: [`crate::BufferedMatrix`] without async.
-#[derive(Clone, Debug)]
-pub struct BufferedMatrix<T: Element> {
-    inner: crate::BufferedMatrix<T>,
-    runtime: Arc<Runtime>,
-}
-
-impl<T: Element> BufferedMatrix<T> {
-    delegate! {
-        /// Adds an update of one value.
-        fn add(&self, row: u64, col: u32, value: T) -> ();
-        /// Pushes what is held, and waits until everything that was added before is acknowledged.
-        fn flush(&self) -> ();
-    }
-}
-
-/// Blocks of rows, in order: [`crate::RowBlocks`] as an iterator.
-#[derive(Debug)]
-pub struct RowBlocks<T: Element> {
-    inner: crate::RowBlocks<T>,
-    runtime: Arc<Runtime>,
-}
-
-impl<T: Element> Iterator for RowBlocks<T> {
-    type Item = Result<Block<T>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.runtime.wait(self.inner.next()).transpose()
-    }
-}
+use delegate;
 
 #[cfg(test)]
 mod tests {

@@ -30,9 +30,9 @@ pub struct ClientOptions {
     pub first_pause: Duration,
     /// The longest pause between retries: 2 seconds.
     pub longest_pause: Duration,
-    /// Retries per second that the whole client may make in the long run: 50. Above it retries wait longer.
+    /// Retries per second that the whole client may make in the long run: 200. Above it retries wait longer.
     pub retries_per_second: f64,
-    /// Retries that it may make at once before [`Self::retries_per_second`] counts: 200.
+    /// Retries that it may make at once before [`Self::retries_per_second`] counts: 1000.
     pub retry_burst: u32,
 }
 
@@ -49,8 +49,8 @@ impl Default for ClientOptions {
             coalesce: true,
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_secs(2),
-            retries_per_second: 50.0,
-            retry_burst: 200,
+            retries_per_second: 200.0,
+            retry_burst: 1000,
         }
     }
 }

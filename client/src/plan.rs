@@ -1,14 +1,15 @@
 //! Taking an operation apart: which values of which partition it touches, in pieces that fit a request, and where each
 //! value belongs in the caller's slice. Pure arithmetic; everything is checked here before anything is sent.
 
+mod copy;
+mod ground;
+
 use std::ops::Range;
 
-use glint_protocol::{
-    Element, Layout, ModelSpec, Rule,
-    frame::{SectionHeader, write},
-};
+use glint_protocol::frame::write;
 
-use crate::{Error, Result, error::Axis};
+pub(crate) use self::ground::Ground;
+use crate::{Result, error::Axis};
 
 /// Items (keys, rows, pairs) that are planned at once; longer lists are worked off in such runs, which bounds the memory.
 pub(crate) const RUN: usize = 1 << 20;
@@ -59,76 +60,6 @@ pub(crate) struct Plan {
     columns: Vec<u32>,
     /// The place of each listed item in the request; empty when the lists are in the request's order.
     order: Vec<u32>,
-}
-
-/// What a plan needs to know of its model.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ground<'a> {
-    pub(crate) spec: &'a ModelSpec,
-    pub(crate) layout: &'a Layout,
-    pub(crate) request_bytes: usize,
-}
-
-impl Ground<'_> {
-    fn cols(&self) -> usize {
-        self.spec.shape.cols() as usize
-    }
-
-    fn most_values(&self) -> usize {
-        self.request_bytes / self.spec.element.size()
-    }
-
-    pub(crate) fn axis(&self) -> Axis {
-        if self.spec.shape.is_matrix() {
-            Axis::Row
-        } else {
-            Axis::Key
-        }
-    }
-
-    /// Refuses an index that the model does not have.
-    pub(crate) fn out_of_range(&self, axis: Axis, index: u64, size: u64) -> Error {
-        Error::OutOfRange {
-            model: self.spec.name.clone(),
-            axis,
-            index,
-            size,
-        }
-    }
-
-    /// Refuses a range that ends behind the model, or before it starts.
-    pub(crate) fn check_range(&self, range: &Range<u64>) -> Result<usize> {
-        let keys = self.layout.keys();
-        if range.start > range.end || range.end > keys {
-            let index = if range.end > keys {
-                range.end - 1
-            } else {
-                range.start
-            };
-            return Err(self.out_of_range(self.axis(), index, keys));
-        }
-        Ok((range.end - range.start) as usize)
-    }
-
-    fn locate(&self, key: u64) -> Result<(u32, u64)> {
-        let Some(at) = self.layout.locate(key) else {
-            return Err(self.out_of_range(self.axis(), key, self.layout.keys()));
-        };
-        // Only a partitioner of the user's own can be wrong here; the servers would refuse its indices too.
-        if at.partition >= self.layout.partitions() || at.local >= self.layout.size(at.partition) {
-            return Err(Error::InvalidSpec {
-                message: format!(
-                    "partitioner '{}' puts {} {key} of model '{}' at index {} of partition {}, which there is not; correct it",
-                    self.spec.partitioning.name(),
-                    self.axis(),
-                    self.spec.name,
-                    at.local,
-                    at.partition
-                ),
-            });
-        }
-        Ok((at.partition, at.local))
-    }
 }
 
 impl Plan {
@@ -307,134 +238,6 @@ impl Plan {
         match self.order.get(at) {
             Some(&item) => partitions[item as usize],
             None => partitions[at],
-        }
-    }
-
-    /// Bytes of a part's section; `size` is that of a value.
-    pub(crate) fn section_length(&self, part: &Part, size: usize, with_values: bool) -> usize {
-        let values = if with_values { part.values * size } else { 0 };
-        let indices = match part.place {
-            Place::Run { .. } | Place::Stride { .. } => 0,
-            Place::Listed { wide, .. } => {
-                let columns = if self.listing == Listing::Pairs { 4 } else { 0 };
-                part.values / self.width * (if wide { 8 } else { 4 } + columns)
-            }
-        };
-        SectionHeader::SIZE + indices + values
-    }
-
-    /// Appends a part's section, without values.
-    pub(crate) fn write_section(
-        &self,
-        part: &Part,
-        rule: Option<Rule>,
-        size: usize,
-        out: &mut Vec<u8>,
-    ) {
-        match part.place {
-            Place::Run { local, .. } | Place::Stride { local, .. } => {
-                write::range(out, rule, size, local, part.values);
-            }
-            Place::Listed { from, wide } => {
-                let to = from + part.values / self.width;
-                let locals = &self.locals[from..to];
-                match self.listing {
-                    Listing::Indices => write::indices(out, rule, size, locals, wide),
-                    Listing::Rows => {
-                        write::rows(out, rule, size, locals, self.width as u32, wide);
-                    }
-                    Listing::Pairs => {
-                        write::pairs(out, rule, size, locals, &self.columns[from..to], wide);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Appends a part's values, taken from the caller's slice.
-    pub(crate) fn gather<T: Element>(&self, part: &Part, values: &[T], out: &mut Vec<u8>) {
-        match part.place {
-            Place::Run { first, .. } => T::append(&values[first..first + part.values], out),
-            Place::Listed { from, .. } if self.order.is_empty() => {
-                let first = from * self.width;
-                T::append(&values[first..first + part.values], out);
-            }
-            Place::Stride { .. } | Place::Listed { .. } if self.width == 1 => {
-                let start = out.len();
-                out.resize(start + part.values * T::SIZE, 0);
-                let bytes = out[start..].chunks_exact_mut(T::SIZE);
-                match part.place {
-                    Place::Listed { from, .. } => {
-                        for (bytes, &item) in bytes.zip(&self.order[from..]) {
-                            values[item as usize].write_le(bytes);
-                        }
-                    }
-                    Place::Stride { first, stride, .. } => {
-                        for (bytes, value) in bytes.zip(values[first..].iter().step_by(stride)) {
-                            value.write_le(bytes);
-                        }
-                    }
-                    Place::Run { .. } => {}
-                }
-            }
-            Place::Stride { .. } | Place::Listed { .. } => {
-                for item in 0..part.values / self.width {
-                    let first = self.item(part, item) * self.width;
-                    T::append(&values[first..first + self.width], out);
-                }
-            }
-        }
-    }
-
-    /// Writes values of a part, from the `skip`-th on, into the caller's slice.
-    pub(crate) fn scatter<T: Element>(
-        &self,
-        part: &Part,
-        skip: usize,
-        bytes: &[u8],
-        out: &mut [T],
-    ) {
-        match part.place {
-            Place::Run { first, .. } => T::decode(bytes, &mut out[first + skip..]),
-            Place::Listed { from, .. } if self.order.is_empty() => {
-                T::decode(bytes, &mut out[from * self.width + skip..]);
-            }
-            Place::Listed { from, .. } if self.width == 1 => {
-                let items = &self.order[from + skip..];
-                for (bytes, &item) in bytes.chunks_exact(T::SIZE).zip(items) {
-                    out[item as usize] = T::from_le(bytes);
-                }
-            }
-            Place::Stride { first, stride, .. } if self.width == 1 => {
-                let places = out[first + skip * stride..].iter_mut().step_by(stride);
-                for (place, bytes) in places.zip(bytes.chunks_exact(T::SIZE)) {
-                    *place = T::from_le(bytes);
-                }
-            }
-            Place::Stride { .. } | Place::Listed { .. } => {
-                let (mut value, mut rest) = (skip, bytes);
-                while !rest.is_empty() {
-                    let column = value % self.width;
-                    let count = (self.width - column).min(rest.len() / T::SIZE);
-                    let first = self.item(part, value / self.width) * self.width + column;
-                    let (now, later) = rest.split_at(count * T::SIZE);
-                    T::decode(now, &mut out[first..first + count]);
-                    value += count;
-                    rest = later;
-                }
-            }
-        }
-    }
-
-    /// The caller's item for the `at`-th item of a part.
-    fn item(&self, part: &Part, at: usize) -> usize {
-        match part.place {
-            Place::Run { first, .. } => first / self.width + at,
-            Place::Stride { first, stride, .. } => first + at * stride,
-            Place::Listed { from, .. } => self
-                .order
-                .get(from + at)
-                .map_or(from + at, |&item| item as usize),
         }
     }
 }

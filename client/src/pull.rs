@@ -2,37 +2,32 @@
 //! task per server, which lets those that are in flight together share requests.
 
 mod puller;
+mod round;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
-    Element, ErrorBody, LaneId, Number,
-    error::{ErrorCode, GoneReason, Retry},
-    frame::{GroupHeader, Kind, Op, RequestHeader},
+    Element, ErrorBody, LaneId,
+    error::{ErrorCode, GoneReason},
 };
-use glint_world::http::{Connections, Frames, Response};
 use tokio::{sync::oneshot, time::Instant};
 
 pub(crate) use self::puller::Puller;
-use self::puller::{PartReply, SmallPull};
+use self::{
+    puller::{PartReply, SmallPart, SmallPull},
+    round::Round,
+};
 use crate::{
     Error, Result,
     client::Shared,
     error::Applied,
     plan::{Part, Plan},
-    reply::{Reader, Sink},
     retry::Attempts,
     routing::Model,
-    spread::Spreading,
     stats::count,
-    transport::{Path, Server, Transport, Trouble},
+    transport::{Server, Trouble},
 };
 
 /// Pulls of at most this many bytes share requests.
@@ -87,7 +82,7 @@ async fn small<T: Element>(
     }
     let mut sections = Vec::with_capacity(length);
     plan.write_section(part, None, T::SIZE, &mut sections);
-    let parts = vec![puller::SmallPart {
+    let parts = vec![SmallPart {
         partition: part.partition,
         section: length,
         values: part.values * T::SIZE,
@@ -114,7 +109,7 @@ fn queue(
     shared: &Shared,
     server: &Server,
     model: &Arc<Model>,
-    parts: Vec<puller::SmallPart>,
+    parts: Vec<SmallPart>,
     sections: Vec<u8>,
 ) -> oneshot::Receiver<Result<Vec<PartReply>, Trouble>> {
     let (reply, receiver) = oneshot::channel();
@@ -173,312 +168,6 @@ async fn repeat<T: Element>(
     Ok(())
 }
 
-/// Sections of one server that fit a request.
-struct Bundle {
-    server: Arc<Server>,
-    parts: Vec<u32>,
-    bytes: usize,
-}
-
-/// One attempt at all parts that are not there yet.
-struct Round<'a> {
-    shared: &'a Shared,
-    model: &'a Arc<Model>,
-    plan: &'a Plan,
-    again: Vec<u32>,
-    fresh_map: bool,
-    attempts: &'a mut Attempts,
-    failure: Option<Error>,
-}
-
-/// A request on its way.
-struct Fetch {
-    bundle: Bundle,
-    state: State,
-    reader: Reader,
-    give_up: Instant,
-}
-
-enum State {
-    Start(Frames),
-    Body(Response),
-    Queued(oneshot::Receiver<Result<Vec<PartReply>, Trouble>>),
-}
-
-enum News {
-    Bytes(Bytes),
-    End,
-    Parts(Vec<PartReply>),
-    Trouble(Trouble),
-}
-
-/// Waits for the next thing to happen to a request. It does not touch the caller's slice, so that many can run at once.
-async fn advance(transport: &Transport, mut fetch: Fetch) -> (Fetch, News) {
-    let to = &fetch.bundle.server.connections;
-    let news = match fetch.state {
-        State::Start(body) => match transport.send(to, Path::Pull, body, fetch.give_up).await {
-            Ok(mut response) => {
-                let news = next(transport, to, &mut response, fetch.give_up).await;
-                fetch.state = State::Body(response);
-                news
-            }
-            Err(trouble) => {
-                fetch.state = State::Start(Frames::default());
-                News::Trouble(trouble)
-            }
-        },
-        State::Body(mut response) => {
-            let news = next(transport, to, &mut response, fetch.give_up).await;
-            fetch.state = State::Body(response);
-            news
-        }
-        State::Queued(reply) => {
-            fetch.state = State::Start(Frames::default());
-            match reply.await {
-                Ok(Ok(parts)) => News::Parts(parts),
-                Ok(Err(trouble)) => News::Trouble(trouble),
-                Err(_) => News::Trouble(Trouble::Unsent("the puller's task has ended".into())),
-            }
-        }
-    };
-    (fetch, news)
-}
-
-async fn next(
-    transport: &Transport,
-    to: &Connections,
-    response: &mut Response,
-    give_up: Instant,
-) -> News {
-    match transport.next(to, response, give_up).await {
-        Ok(Some(bytes)) => News::Bytes(bytes),
-        Ok(None) => News::End,
-        Err(trouble) => News::Trouble(trouble),
-    }
-}
-
-impl Round<'_> {
-    async fn run<T: Element>(&mut self, pending: Vec<u32>, out: &mut [T]) {
-        let mut waiting = self.bundles::<T>(pending);
-        let transport: &Transport = &self.shared.transport;
-        if let [one] = &mut waiting[..]
-            && one.len() == 1
-            && let Some(bundle) = one.pop_front()
-        {
-            // The usual small operation: nothing to run beside.
-            let mut fetch = self.begin::<T>(bundle);
-            loop {
-                let (back, news) = advance(transport, fetch).await;
-                match self.take(back, news, out) {
-                    Ok(more) => fetch = more,
-                    Err(_) => return,
-                }
-            }
-        }
-        let mut running = FuturesUnordered::new();
-        let mut lines = HashMap::new();
-        for (line, queue) in waiting.iter_mut().enumerate() {
-            for _ in 0..=self.shared.options.connections {
-                if let Some(bundle) = queue.pop_front() {
-                    lines.insert(bundle.server.id, line);
-                    running.push(advance(transport, self.begin::<T>(bundle)));
-                }
-            }
-        }
-        while let Some((fetch, news)) = running.next().await {
-            match self.take(fetch, news, out) {
-                Ok(fetch) => running.push(advance(transport, fetch)),
-                Err(_) if self.failure.is_some() => return,
-                Err(server) => {
-                    let next = lines
-                        .get(&server)
-                        .and_then(|&line| waiting[line].pop_front());
-                    if let Some(bundle) = next {
-                        running.push(advance(transport, self.begin::<T>(bundle)));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Parts by server, in bundles that fit a request; one queue per server.
-    fn bundles<T: Element>(&self, pending: Vec<u32>) -> Vec<VecDeque<Bundle>> {
-        let routes = self.model.routes();
-        let mut lines: Vec<VecDeque<Bundle>> = Vec::new();
-        let mut places: HashMap<usize, usize, Spreading> = HashMap::default();
-        for index in pending {
-            let part = &self.plan.parts[index as usize];
-            let (server, _) = routes.holder(part.partition);
-            let line = *places.entry(server.id).or_insert_with(|| {
-                lines.push(VecDeque::new());
-                lines.len() - 1
-            });
-            let bytes = self
-                .plan
-                .section_length(part, T::SIZE, false)
-                .max(part.values * T::SIZE);
-            let fits = |bundle: &&mut Bundle| {
-                let last = bundle.parts.last().copied().unwrap_or(0);
-                bundle.bytes + bytes <= self.shared.options.request_bytes
-                    && self.plan.parts[last as usize].partition != part.partition
-            };
-            if let Some(bundle) = lines[line].back_mut().filter(fits) {
-                bundle.parts.push(index);
-                bundle.bytes += bytes;
-            } else {
-                lines[line].push_back(Bundle {
-                    server: Arc::clone(server),
-                    parts: vec![index],
-                    bytes,
-                });
-            }
-        }
-        lines
-    }
-
-    fn begin<T: Element>(&self, bundle: Bundle) -> Fetch {
-        let expected = |&part: &u32| self.plan.parts[part as usize].values * T::SIZE;
-        let lengths = bundle.parts.iter().map(expected).collect();
-        let give_up = self.shared.transport.give_up();
-        let state = if self.shared.options.coalesce && bundle.bytes <= SMALL {
-            let mut sections = Vec::new();
-            let mut parts = Vec::with_capacity(bundle.parts.len());
-            for &index in &bundle.parts {
-                let part = &self.plan.parts[index as usize];
-                let from = sections.len();
-                self.plan.write_section(part, None, T::SIZE, &mut sections);
-                parts.push(puller::SmallPart {
-                    partition: part.partition,
-                    section: sections.len() - from,
-                    values: part.values * T::SIZE,
-                });
-            }
-            State::Queued(queue(
-                self.shared,
-                &bundle.server,
-                self.model,
-                parts,
-                sections,
-            ))
-        } else {
-            State::Start(self.request::<T>(&bundle))
-        };
-        Fetch {
-            bundle,
-            state,
-            reader: Reader::new(T::SIZE, lengths),
-            give_up,
-        }
-    }
-
-    fn request<T: Element>(&self, bundle: &Bundle) -> Frames {
-        let header = RequestHeader {
-            kind: Kind::Pull,
-            groups: bundle.parts.len() as u32,
-            lane: NO_LANE,
-            number: Number(0),
-        };
-        let mut body = self.shared.pool.take(4096);
-        body.extend_from_slice(&header.encode());
-        for &index in &bundle.parts {
-            let part = &self.plan.parts[index as usize];
-            let (_, epoch) = self.model.holder(part.partition);
-            let group = GroupHeader {
-                incarnation: self.model.incarnation,
-                partition: part.partition,
-                epoch,
-                prev: Number(0),
-                digest: 0,
-                op: Op::Pull,
-                element: Some(T::TYPE),
-                sections: 1,
-                length: self.plan.section_length(part, T::SIZE, false) as u32,
-            };
-            body.extend_from_slice(&group.encode());
-            self.plan.write_section(part, None, T::SIZE, &mut body);
-        }
-        Frames::from(body.freeze())
-    }
-
-    /// What has happened to a request: gives it back when it goes on, its server when it has ended.
-    fn take<T: Element>(
-        &mut self,
-        mut fetch: Fetch,
-        news: News,
-        out: &mut [T],
-    ) -> Result<Fetch, usize> {
-        let server = fetch.bundle.server.id;
-        match news {
-            News::Bytes(bytes) => {
-                let mut sink = Scatter {
-                    round: self,
-                    parts: &fetch.bundle.parts,
-                    out,
-                };
-                match fetch.reader.feed(&bytes, &mut sink) {
-                    Ok(()) if self.failure.is_none() => return Ok(fetch),
-                    Ok(()) => {}
-                    Err(strange) => {
-                        self.trouble(&fetch.bundle, &Trouble::NotGlint(strange));
-                    }
-                }
-            }
-            News::End if fetch.reader.is_complete() => {}
-            News::End => {
-                let cause = "the reply ends before its last result".to_owned();
-                self.trouble(&fetch.bundle, &Trouble::Unanswered(cause));
-            }
-            News::Parts(replies) => {
-                for (&index, reply) in fetch.bundle.parts.iter().zip(replies) {
-                    let part = &self.plan.parts[index as usize];
-                    match reply {
-                        Ok(bytes) => self.plan.scatter(part, 0, &bytes, out),
-                        Err(body) => self.part_failed(index, body),
-                    }
-                }
-            }
-            News::Trouble(trouble) => self.trouble(&fetch.bundle, &trouble),
-        }
-        Err(server)
-    }
-
-    fn part(&self, index: u32) -> &Part {
-        &self.plan.parts[index as usize]
-    }
-
-    /// A whole request failed.
-    fn trouble(&mut self, bundle: &Bundle, trouble: &Trouble) {
-        self.attempts.failed(trouble);
-        if let Trouble::Refused(body) = trouble
-            && !matches!(body.code.retry(), Retry::Later | Retry::FreshMap)
-        {
-            self.failure = Some(Error::Refused(Box::new(body.clone())));
-            return;
-        }
-        self.fresh_map = true;
-        self.again.extend_from_slice(&bundle.parts);
-    }
-
-    /// One group of a request failed.
-    fn part_failed(&mut self, index: u32, body: ErrorBody) {
-        self.attempts.failed(&body);
-        let partition = self.part(index).partition;
-        match body.code.retry() {
-            Retry::Later => self.again.push(index),
-            Retry::FreshMap => {
-                self.fresh_map = true;
-                if let Some(hint) = body.detail.as_ref().and_then(|d| d.hint.as_ref()) {
-                    self.model.take_hint(partition, hint);
-                }
-                self.again.push(index);
-            }
-            Retry::Never | Retry::NewLane => {
-                self.failure = Some(refusal(self.model, partition, body, Applied::No));
-            }
-        }
-    }
-}
-
 /// The error of a group that is not tried again.
 pub(crate) fn refusal(model: &Model, partition: u32, body: ErrorBody, applied: Applied) -> Error {
     match body.code {
@@ -496,22 +185,5 @@ pub(crate) fn refusal(model: &Model, partition: u32, body: ErrorBody, applied: A
             applied,
         },
         _ => Error::Refused(Box::new(body)),
-    }
-}
-
-struct Scatter<'a, 'b, T> {
-    round: &'a mut Round<'b>,
-    parts: &'a [u32],
-    out: &'a mut [T],
-}
-
-impl<T: Element> Sink for Scatter<'_, '_, T> {
-    fn values(&mut self, group: usize, skip: usize, bytes: &[u8]) {
-        let part = &self.round.plan.parts[self.parts[group] as usize];
-        self.round.plan.scatter(part, skip, bytes, self.out);
-    }
-
-    fn failed(&mut self, group: usize, error: ErrorBody) {
-        self.round.part_failed(self.parts[group], error);
     }
 }

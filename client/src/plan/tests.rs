@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use glint_protocol::{
-    ElementType, Location, ModelDraft, Partitioner, Partitioning, Partitions, Shape,
+    Element, ElementType, Layout, Location, ModelDraft, ModelSpec, Partitioner, Partitioning,
+    Partitions, Rule, Shape,
     frame::{Form, Op, Section},
 };
 use proptest::prelude::*;

@@ -1,0 +1,222 @@
+//! What answers mean: settling numbers, sending them again, giving them up.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use glint_protocol::{LaneId, Number};
+use tokio::time::Instant;
+
+use super::{Event, Request, Task, drop_unsent};
+use crate::{
+    Error,
+    push::{
+        book::Slot,
+        group::{Group, LaneEnd, Verdict},
+    },
+    reply::Answer,
+    routing::Model,
+    stats::count,
+    transport::Trouble,
+};
+
+impl Task {
+    pub(super) fn ended(&mut self, request: Request, answers: &Result<Vec<Answer>, Trouble>) {
+        let id = request.server.id;
+        if request.fresh
+            && let Some(line) = self.lines.get_mut(&id)
+        {
+            line.out = false;
+        }
+        self.touched.push_back(id);
+        let now = Instant::now();
+        let unreachable = matches!(answers, Err(Trouble::Unsent(_) | Trouble::Unanswered(_)));
+        let (mut again, mut reissued, mut fresh_map) = (Vec::new(), Vec::new(), false);
+        for (at, mut group) in request.groups.into_iter().enumerate() {
+            let verdict = match answers {
+                Ok(answers) => {
+                    group.sent = true;
+                    group.judge(&answers[at], now)
+                }
+                Err(trouble) => group.judge_trouble(trouble),
+            };
+            match verdict {
+                Verdict::Applied => {
+                    self.settle(&group, true);
+                    group.end(&Ok(()));
+                }
+                Verdict::Skipped => {
+                    self.settle(&group, true);
+                    let end = Err(group.not_applied());
+                    group.end(&end);
+                }
+                Verdict::Failed(error, lane) => self.fail(group, error, lane),
+                Verdict::Again { fresh_map: wanted } => {
+                    fresh_map |= wanted;
+                    again.push(group);
+                }
+                Verdict::Reissue { horizon } => {
+                    self.book.hear_horizon(horizon.unwrap_or(0));
+                    self.replace_lane(&group);
+                    reissued.push(group);
+                }
+            }
+        }
+        if !again.is_empty() {
+            self.schedule(again, fresh_map, unreachable.then_some(id));
+        }
+        if !reissued.is_empty() {
+            let number = self.book.take_number();
+            for group in &mut reissued {
+                group.lane = Arc::clone(self.book.lane());
+                group.number = number;
+            }
+            self.schedule(reissued, false, None);
+        }
+    }
+
+    fn settle(&mut self, group: &Group, in_ledger: bool) {
+        let acknowledged: Option<(LaneId, Number)> =
+            in_ledger.then_some((group.lane.id, group.number));
+        if let Some(slot) = self.book.settle(group.slot, acknowledged) {
+            let (model, partition) = (Arc::clone(&group.model), group.partition);
+            self.list(slot, &model, partition);
+        }
+    }
+
+    fn fail(&mut self, group: Group, error: Error, lane: LaneEnd) {
+        if lane == LaneEnd::End {
+            group.lane.end();
+        }
+        if lane != LaneEnd::Keep {
+            self.replace_lane(&group);
+        }
+        self.settle(&group, false);
+        group.end(&Err(error));
+    }
+
+    /// No more numbers from the group's lane.
+    fn replace_lane(&mut self, group: &Group) {
+        if group.lane.id == self.book.lane().id {
+            self.open_lane();
+        }
+    }
+
+    /// Lets groups wait for their next attempt, and has the map refreshed meanwhile.
+    fn schedule(&mut self, groups: Vec<Group>, fresh_map: bool, held: Option<usize>) {
+        count(&self.counters.retries, 1);
+        if let Some(line) = held.and_then(|id| self.lines.get_mut(&id)) {
+            line.held += 1;
+        }
+        let now = Instant::now();
+        let attempts = groups.iter().map(|g| g.attempts.count).max().unwrap_or(1);
+        let pause = self.pauses.next(attempts);
+        // It wakes in time to settle what can no longer be tried.
+        let boundary = groups.iter().map(|group| {
+            if group.skip {
+                group.give_up_by(self.options.request_timeout)
+            } else {
+                group.settle_by()
+            }
+        });
+        let soonest = now + self.options.first_pause;
+        let wake = boundary
+            .min()
+            .map_or(now + pause, |at| at.max(soonest).min(now + pause));
+        self.running.push(Box::pin(async move {
+            let mut gone: Vec<(Arc<Model>, Error)> = Vec::new();
+            if fresh_map {
+                let mut models: Vec<(Arc<Model>, u64)> = groups
+                    .iter()
+                    .map(|group| (Arc::clone(&group.model), group.refreshes))
+                    .collect();
+                models.dedup_by(|a, b| Arc::ptr_eq(&a.0, &b.0));
+                for (model, seen) in models {
+                    if let Err(error @ Error::Gone { .. }) = model.refresh(seen).await {
+                        gone.push((model, error));
+                    }
+                }
+            }
+            let moved = |group: &Group| group.model.holder(group.partition).1 != group.epoch;
+            // The first attempt at a new holder needs no pause.
+            if attempts > 1 || !fresh_map || !groups.iter().all(moved) {
+                tokio::time::sleep_until(wake).await;
+            }
+            Event::Due { groups, held, gone }
+        }));
+    }
+
+    pub(super) fn due(
+        &mut self,
+        groups: Vec<Group>,
+        held: Option<usize>,
+        gone: &[(Arc<Model>, Error)],
+    ) {
+        if let Some(id) = held {
+            if let Some(line) = self.lines.get_mut(&id) {
+                line.held -= 1;
+            }
+            self.touched.push_back(id);
+        }
+        let now = Instant::now();
+        let mut requests: BTreeMap<(usize, LaneId, Number), Request> = BTreeMap::new();
+        for mut group in groups {
+            self.clear_cancelled(group.slot);
+            let model_gone = gone.iter().find(|(m, _)| Arc::ptr_eq(m, &group.model));
+            if let Some((_, error)) = model_gone {
+                let mut error = error.clone();
+                if let Error::Gone { applied, .. } = &mut error
+                    && group.sent
+                {
+                    *applied = crate::Applied::Unknown;
+                }
+                self.fail(group, error, LaneEnd::Keep);
+                continue;
+            }
+            if group.lane.has_ended() {
+                let error = group.unknown("its lane has ended");
+                self.fail(group, error, LaneEnd::Keep);
+                continue;
+            }
+            if now >= group.give_up_by(self.options.request_timeout) {
+                let error = group.unknown("it could not be settled by its deadline");
+                self.fail(group, error, LaneEnd::Replace);
+                continue;
+            }
+            if now >= group.settle_by() {
+                if !group.sent {
+                    let error = group.not_applied();
+                    self.fail(group, error, LaneEnd::Keep);
+                    continue;
+                }
+                if !group.skip {
+                    count(&self.counters.skips, 1);
+                    group.skip = true;
+                }
+            }
+            let (server, _) = group.model.holder(group.partition);
+            let key = (server.id, group.lane.id, group.number);
+            let request = requests.entry(key).or_insert_with(|| Request {
+                server,
+                fresh: false,
+                groups: Vec::new(),
+            });
+            request.groups.push(group);
+        }
+        for request in requests.into_values() {
+            self.send(request);
+        }
+    }
+
+    /// Pieces that wait behind an unsettled number and whose callers have gone away give back their room.
+    fn clear_cancelled(&mut self, slot: Slot) {
+        let waiting = self.book.waiting(slot);
+        if waiting.iter().any(|piece| piece.ticket.is_cancelled()) {
+            for piece in std::mem::take(waiting) {
+                if piece.ticket.is_cancelled() {
+                    drop_unsent(piece);
+                } else {
+                    waiting.push_back(piece);
+                }
+            }
+        }
+    }
+}
