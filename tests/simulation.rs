@@ -1,6 +1,13 @@
 //! The same master, servers and client in a simulated network, where one seed decides everything: losses, partitions,
 //! time. Run twice from one seed, everything that crossed the network is the same, and the sums are exact.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as promised"
+)]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -1,5 +1,12 @@
 //! The binary `glint` as a person uses it: processes of their own, real signals, real files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as promised"
+)]
+
 mod program;
 
 use std::net::TcpListener;

@@ -158,7 +158,7 @@ async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
         "some fault never happened: {suffered:?}"
     );
     let models = Models::open(&cluster.client().await).await;
-    let expected = expected.lock().unwrap();
+    let expected = Arc::into_inner(expected).unwrap().into_inner().unwrap();
     let keys = 0..KEYS;
     same(
         &models.counts.pull_range(keys.clone()).await.unwrap(),
@@ -248,7 +248,7 @@ async fn a_push_whose_future_is_dropped_is_applied_once_or_never_and_the_lane_go
     // What a dropped future left on its way ends by itself.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let values = vector.pull_range(0..keys).await.unwrap();
-    let cancelled = cancelled.lock().unwrap();
+    let cancelled = Arc::into_inner(cancelled).unwrap().into_inner().unwrap();
     assert!(
         cancelled.len() > 20,
         "only {} were cancelled",

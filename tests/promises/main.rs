@@ -1,5 +1,12 @@
 //! What Glint promises, each promise a test: clusters on real sockets in this process, with and without faults.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as promised"
+)]
+
 mod bad_input;
 mod faults;
 mod lanes;

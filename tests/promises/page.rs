@@ -231,7 +231,7 @@ async fn the_examples_of_the_page_do_what_it_shows() {
     for block in PAGE.split("```sh\n").skip(1) {
         let (commands, rest) = block.split_once("```\n").unwrap();
         script.push_str(commands);
-        script.push_str(&format!("printf '%s' '{END}'\n"));
+        script.extend(["printf '%s' '", END, "'\n"]);
         let answer = rest
             .strip_prefix("```json\n")
             .map(|r| r.split("```").next().unwrap());

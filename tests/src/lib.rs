@@ -1,6 +1,13 @@
 //! What the tests of the whole need: clusters in one process, a proxy that harms messages, the protocol by hand, a
 //! simulated world, and a reference to compare with.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends where something is not as promised"
+)]
+
 pub mod cluster;
 mod process;
 pub mod proxy;
