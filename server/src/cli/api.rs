@@ -130,13 +130,16 @@ impl Api {
 
 fn no_answer(url: &Url, error: HttpError) -> anyhow::Error {
     if error.is_unsent() {
-        anyhow::Error::new(error).context(format!(
-            "there is no master at {url}; start one with: glint local --servers 2  (or say where it is: --master URL)"
-        ))
+        let why = anyhow::Error::new(error);
+        anyhow::anyhow!("{why:#}; {START}")
     } else {
-        anyhow::Error::new(error).context(not_a_master(url).to_string())
+        not_a_master(url)
     }
 }
+
+/// What to type when there is no master.
+pub(crate) const START: &str =
+    "start one with: glint local --servers 2, or say where it is with --master URL or GLINT_URL";
 
 fn not_a_master(url: &Url) -> anyhow::Error {
     anyhow::anyhow!(

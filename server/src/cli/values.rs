@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args};
 use glint::{Client, Element, ElementType, ModelSpec, Scalar};
 
 use super::{
-    api::Target,
+    api::{self, Target},
     notation::{Keys, Pair, Row, Update},
     print,
 };
@@ -86,9 +86,7 @@ async fn connect(target: &Target) -> anyhow::Result<Client> {
         .connect()
         .await
         .map_err(|error| match error {
-            glint::Error::Unreachable { .. } => anyhow::Error::new(error).context(
-                "start a cluster with: glint local --servers 2  (or say where it is: --master URL)",
-            ),
+            glint::Error::Unreachable { .. } => anyhow::anyhow!("{error}; {}", api::START),
             other => other.into(),
         })
 }
