@@ -209,17 +209,16 @@ fn describe(map: &ModelMap) -> anyhow::Result<String> {
 /// Partitions as `0 2 4 … (37 more)`.
 fn runs(partitions: &[u32]) -> String {
     const SHOWN: usize = 8;
-    let mut text = partitions
+    let text = partitions
         .iter()
         .take(SHOWN)
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(" ");
-    if partitions.len() > SHOWN {
-        let more = partitions.len() - SHOWN;
-        text.push_str(&format!(" … ({more} more)"));
+    match partitions.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} … ({more} more)"),
     }
-    text
 }
 
 #[derive(Args)]

@@ -203,6 +203,7 @@ mod tests {
         (journal, shutdown)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "a change may refuse")]
     fn raise(state: &mut State) -> Result<Epoch, ErrorBody> {
         Ok(state.fresh_epoch())
     }

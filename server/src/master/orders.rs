@@ -82,7 +82,7 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
             break;
         }
         errand.told.push((model.incarnation, model.revision));
-        for hold in model.hold(server).into_iter().flat_map(in_parts) {
+        for hold in model.hold(server).iter().flat_map(in_parts) {
             if hold.partitions.len() > room {
                 errand.orders.push(std::mem::replace(&mut order, empty()));
                 room = PARTITIONS_PER_ORDER;
@@ -101,7 +101,7 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
     Some(Errand {
         orders: model
             .hold(server)
-            .into_iter()
+            .iter()
             .flat_map(in_parts)
             .map(|hold| Orders {
                 hold: vec![hold],
@@ -115,7 +115,7 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
 }
 
 /// The same in parts that fit into an order.
-fn in_parts(hold: Hold) -> Vec<Hold> {
+fn in_parts(hold: &Hold) -> Vec<Hold> {
     hold.partitions
         .chunks(PARTITIONS_PER_ORDER)
         .map(|partitions| Hold {
