@@ -31,12 +31,15 @@ pub(crate) fn main(master: &str, workload: &str) -> anyhow::Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(run(master, workload))?;
+    // On a thread of the runtime, as programs run that do more than one thing.
+    let work = runtime.spawn(run(master.to_owned(), workload));
+    let outcome = runtime.block_on(work).context("the worker panicked")??;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
 }
 
-async fn run(master: &str, workload: Workload) -> anyhow::Result<Outcome> {
+async fn run(master: String, workload: Workload) -> anyhow::Result<Outcome> {
+    let master = &master;
     match workload {
         Workload::Dense {
             values,
@@ -79,8 +82,8 @@ async fn open(master: &str) -> anyhow::Result<Vector<f32>> {
 
 /// The operations of a workload on arrays of one size.
 trait Operations {
-    fn pull(&self, out: &mut [f32]) -> impl Future<Output = Result<(), glint::Error>>;
-    fn push(&self, values: &[f32]) -> impl Future<Output = Result<(), glint::Error>>;
+    fn pull(&self, out: &mut [f32]) -> impl Future<Output = Result<(), glint::Error>> + Send;
+    fn push(&self, values: &[f32]) -> impl Future<Output = Result<(), glint::Error>> + Send;
 }
 
 /// Small whole numbers, so that sums of floats stay exact.
@@ -90,7 +93,7 @@ fn source(count: usize) -> Vec<f32> {
 
 /// Pulls and pushes by turns; seconds of each, and a check that every push is in once.
 async fn by_turns(
-    operations: &impl Operations,
+    operations: &(impl Operations + Sync),
     count: usize,
     repetitions: u32,
 ) -> anyhow::Result<Outcome> {
