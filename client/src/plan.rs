@@ -53,6 +53,8 @@ enum Place {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) parts: Vec<Part>,
+    /// Whether no two parts touch the same value.
+    pub(crate) distinct: bool,
     listing: Listing,
     /// Values per item in the caller's slice.
     width: usize,
@@ -66,6 +68,7 @@ impl Plan {
     fn empty(listing: Listing, width: usize) -> Self {
         Self {
             parts: Vec::new(),
+            distinct: false,
             listing,
             width,
             locals: Vec::new(),
@@ -76,14 +79,16 @@ impl Plan {
 
     /// All values of a run of keys or rows, which [`Ground::check_range`] has found to be in the model.
     pub(crate) fn range(ground: &Ground<'_>, range: Range<u64>) -> Result<Self> {
-        match ground.layout.stride() {
-            Some(1) => Self::runs(ground, range),
-            Some(_) => Self::strides(ground, range),
+        let mut plan = match ground.layout.stride() {
+            Some(1) => Self::runs(ground, range)?,
+            Some(_) => Self::strides(ground, range)?,
             None => {
                 let keys: Vec<u64> = range.collect();
-                Self::keys(ground, &keys)
+                Self::keys(ground, &keys)?
             }
-        }
+        };
+        plan.distinct = true;
+        Ok(plan)
     }
 
     fn runs(ground: &Ground<'_>, range: Range<u64>) -> Result<Self> {

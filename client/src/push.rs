@@ -2,6 +2,7 @@
 //! them, whatever becomes of the caller.
 
 mod book;
+mod bundle;
 mod group;
 mod lane;
 #[cfg(test)]
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use glint_protocol::Element;
+use glint_protocol::{Element, Rule};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
+use self::bundle::{Bundle, lane_of};
 pub(crate) use self::lane::{LaneSender, start};
 use self::ticket::{Outcome, Piece, Ticket, Waiting};
 use crate::{
@@ -71,20 +73,18 @@ struct Push<'a> {
     failure: Option<Error>,
 }
 
-/// Parts that go through one lane together.
-#[derive(Default)]
-struct Bundle {
-    parts: Vec<u32>,
-    bytes: usize,
-}
-
 impl Push<'_> {
     async fn single<T: Element>(&mut self, part: &Part, values: &[T]) {
         let bytes = self.plan.section_length(part, T::SIZE, true);
         let Some(permit) = self.permit(bytes).await else {
             return;
         };
-        let mut waiting = self.submit(std::slice::from_ref(part), bytes, values, permit);
+        let lane = lane_of(
+            self.model.incarnation.model.0,
+            part.partition,
+            self.shared.lanes.len(),
+        );
+        let mut waiting = self.submit(lane, std::slice::from_ref(part), bytes, values, permit);
         match tokio::time::timeout_at(self.deadline, &mut waiting).await {
             Ok(outcome) => self.take(outcome),
             Err(_) => self.give_up(std::slice::from_ref(&waiting)),
@@ -92,26 +92,20 @@ impl Push<'_> {
     }
 
     async fn all<T: Element>(&mut self, values: &[T]) {
-        let lanes = self.shared.lanes.len();
-        let most = self.shared.options.request_bytes;
         let mut running = Running::new();
-        let mut open: Vec<Bundle> = Vec::new();
-        open.resize_with(lanes, Bundle::default);
-        for (index, part) in self.plan.parts.iter().enumerate() {
-            let bytes = self.plan.section_length(part, T::SIZE, true);
-            let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
-            if !bundle.parts.is_empty() && bundle.bytes + bytes > most {
-                let full = std::mem::take(bundle);
-                if !self.hand_over(full, values, &mut running).await {
-                    return self.drain(running).await;
-                }
-            }
-            let bundle = &mut open[lane_of(self.model, part.partition, lanes)];
-            bundle.parts.push(index as u32);
-            bundle.bytes += bytes;
-        }
-        for bundle in open {
-            if !bundle.parts.is_empty() && !self.hand_over(bundle, values, &mut running).await {
+        let model = &self.model;
+        // An assignment of this push must not be overtaken by one of a push before it.
+        let commutes = matches!(model.spec.rule, Rule::Add | Rule::Max | Rule::Min);
+        let bundles = bundle::bundles(
+            self.plan,
+            model.incarnation.model.0,
+            T::SIZE,
+            self.shared.lanes.len(),
+            self.shared.options.request_bytes,
+            self.plan.distinct && commutes,
+        );
+        for bundle in bundles {
+            if !self.hand_over(bundle, values, &mut running).await {
                 break;
             }
         }
@@ -136,7 +130,7 @@ impl Push<'_> {
             .iter()
             .map(|&index| self.plan.parts[index as usize])
             .collect();
-        let waiting = self.submit(&parts, bundle.bytes, values, permit);
+        let waiting = self.submit(bundle.lane, &parts, bundle.bytes, values, permit);
         self.bytes += bundle.bytes;
         running.push(waiting);
         true
@@ -176,9 +170,10 @@ impl Push<'_> {
         }
     }
 
-    /// Encodes parts that belong to one lane and hands them to it.
+    /// Encodes parts and hands them to a lane.
     fn submit<T: Element>(
         &self,
+        lane: usize,
         parts: &[Part],
         bytes: usize,
         values: &[T],
@@ -200,7 +195,6 @@ impl Push<'_> {
             self.encode(parts, values, &mut buffer);
             Bytes::from(buffer)
         };
-        let lane = lane_of(self.model, parts[0].partition, self.shared.lanes.len());
         let mut at = 0;
         let mut rest = sections;
         for part in parts {
@@ -309,11 +303,4 @@ impl Push<'_> {
             }),
         }
     }
-}
-
-/// The lane that all pushes of this client to a partition go through, so that they stay in order. Neighbouring partitions
-/// have different lanes.
-fn lane_of(model: &Model, partition: u32, lanes: usize) -> usize {
-    let offset = model.incarnation.model.0 as usize % lanes;
-    (offset + partition as usize) % lanes
 }

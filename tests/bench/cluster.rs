@@ -68,7 +68,7 @@ impl Cluster {
         let folder = folder.to_string_lossy();
         let master = start(
             binary,
-            &["master", "--listen", &master_address, "--data", &folder],
+            &["master", "--listen", &master_address, "--data-dir", &folder],
         )?;
         let server = start(
             binary,

@@ -51,6 +51,10 @@ impl HttpError {
     }
 }
 
+/// The most that is read at once, in bytes. Larger pieces would be fresh memory each time: the usual allocator gives them
+/// back to the system as soon as they are free, and the next one is filled page by page.
+const READ_BYTES: usize = 128 << 10;
+
 /// Connections to one address, made when they are needed and kept as long as they work. Cheap to clone.
 #[derive(Clone)]
 pub struct Connections {
@@ -180,7 +184,9 @@ impl Connections {
             Ok(Err(error)) => return Err(self.unreachable(error)),
             Err(_) => return Err(self.unreachable(io::Error::from(io::ErrorKind::TimedOut))),
         };
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(READ_BYTES)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| self.broken(e))?;
         self.shared.world.tasks.spawn(Box::pin(async move {
