@@ -41,7 +41,7 @@ use worker::{Plan, Worker};
 
 /// Topics of a text by latent Dirichlet allocation, the counts on Glint's servers
 #[derive(Parser)]
-#[command(name = "lda")]
+#[command(name = "lda", args_override_self = true)]
 struct Flags {
     /// The cluster's master; start one with: glint local --servers 2
     #[arg(long, env = "GLINT_URL", default_value = "http://127.0.0.1:7100")]
