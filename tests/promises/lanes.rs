@@ -161,7 +161,7 @@ async fn another_epoch_is_refused_in_either_direction_and_a_generation_to_come_t
     other.incarnation.generation += 1;
     let body = other.push(hand.lane, 1, 0, &Hand::section(5), 1);
     let code = hand.server.frame("/v1/push", body).await.unwrap()[0].code();
-    assert_eq!(code, Some(ErrorCode::NotYet));
+    assert_eq!(code, Some(ErrorCode::StaleMap));
     assert_eq!(hand.value().await, 0);
     hand.cluster.stop().await;
 }

@@ -175,6 +175,16 @@ async fn a_restarted_memory_server_says_that_its_values_are_lost_and_clients_fai
         began.elapsed()
     );
     assert_eq!(cluster.status().await.models[0].lost_partitions, 1);
+    // The server says so itself, to whoever holds on to an old map or asks it by hand.
+    let map = Wire::to(cluster.url()).map("v").await.unwrap();
+    let lost = Target::new(&map, map.lost[0]);
+    let mut sections = Vec::new();
+    write::range(&mut sections, None, 8, 0, 1);
+    let outcomes = Wire::to(&lost.url)
+        .frame("/v1/pull", lost.pull(&sections, 1))
+        .await
+        .unwrap();
+    assert_eq!(outcomes[0].code(), Some(ErrorCode::Lost));
     // The model is of no use any more, and can be replaced.
     client.delete("v").await.unwrap();
     let vector = client
