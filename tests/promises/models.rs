@@ -10,6 +10,7 @@ use glint_tests::{
     cluster::Cluster,
     wire::{Target, Wire},
 };
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_model_is_created_opened_listed_and_deleted_by_name() {
@@ -103,6 +104,39 @@ async fn many_clients_that_open_or_create_one_model_at_once_all_get_the_same() {
             .all(Result::is_ok)
     );
     assert_eq!(vectors[0].as_ref().unwrap().pull(&[5]).await.unwrap(), [8]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_to_create_finds_the_model_that_it_made() {
+    let cluster = Cluster::start(1).await;
+    let master = Wire::to(cluster.url());
+    let request = |id: &str| json!({"id": id, "model": {"name": "v", "shape": {"vector": {"keys": 10}}, "element": "i64"}});
+    let made = master
+        .json("POST", "/v1/models", request("1"))
+        .await
+        .unwrap();
+    let again = master
+        .json("POST", "/v1/models", request("1"))
+        .await
+        .unwrap();
+    assert_eq!(made, again);
+    let other = master
+        .json("POST", "/v1/models", request("2"))
+        .await
+        .unwrap_err();
+    assert_eq!(other.code, ErrorCode::AlreadyExists);
+    // A late repetition, after the model was deleted, does not bring it back.
+    master
+        .json("DELETE", "/v1/models/v", Value::Null)
+        .await
+        .unwrap();
+    let late = master
+        .json("POST", "/v1/models", request("1"))
+        .await
+        .unwrap_err();
+    assert_eq!(late.code, ErrorCode::Gone);
+    assert_eq!(cluster.status().await.models.len(), 0);
     cluster.stop().await;
 }
 

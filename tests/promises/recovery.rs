@@ -139,6 +139,26 @@ async fn a_stale_map_is_survived_by_clients_that_know_nothing_of_it() {
 }
 
 #[tokio::test]
+async fn many_operations_that_find_a_stale_map_at_once_ask_for_a_new_one_together() {
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let vector = client.vector::<i64>("v", 1_000);
+    let vector = vector.partitions_per_server(8).create().await.unwrap();
+    vector.pull_range(0..1_000).await.unwrap();
+    cluster.raise_epochs().await;
+    let before = client.stats().map_refreshes;
+    let pulls = (0..1_000).map(|key| {
+        let vector = vector.clone();
+        async move { vector.pull(&[key]).await.unwrap() }
+    });
+    let pulled = futures_util::future::join_all(pulls).await;
+    assert!(pulled.iter().all(|values| values == &[0]));
+    let refreshes = client.stats().map_refreshes - before;
+    assert!((1..20).contains(&refreshes), "{refreshes} refreshes");
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_memory_server_says_that_its_values_are_lost_and_clients_fail_fast() {
     let mut cluster = Cluster::start(2).await;
     let client = cluster.client().await;
