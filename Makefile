@@ -14,7 +14,7 @@ quickstart: ## Train LDA on real text through a cluster in one process (first ti
 quickstart-reference: ## Repeat the reference that quickstart compares with: the Python package lda
 	@scripts/quickstart-reference.sh
 
-lda-large: ## Train LDA with 100 topics on a dictionary of 5 million words; compare tokens/s with the Python package lda
+lda-large: ## Train LDA with 100 topics on a whole dictionary; compare tokens/s with the Python package lda
 	@scripts/lda-large.sh
 
 logistic: ## Train sparse logistic regression on real e-mails; prints the accuracy on held-out ones

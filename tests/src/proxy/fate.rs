@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(fates(1), fates(1));
         assert_ne!(fates(1), fates(2));
         let mut suffered = Suffered::default();
-        fates(1).into_iter().for_each(|fate| suffered.count(fate));
+        for fate in fates(1) {
+            suffered.count(fate);
+        }
         assert!(suffered.everything(), "{suffered:?}");
         let random = Random::from_seed(3);
         assert!((0..100).all(|_| Faults::NONE.draw(&random) == Fate::Pass));
