@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use glint::{Client, Element, Matrix, Partitioning, Vector};
+use glint::{Client, Element, Matrix, Partitioning, Rule, Vector};
 use glint_tests::{
     cluster::Cluster,
     proxy::{Faults, Proxy},
@@ -157,33 +157,19 @@ async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
         suffered.everything(),
         "some fault never happened: {suffered:?}"
     );
-    let models = Models::open(&cluster.client().await).await;
     let expected = Arc::into_inner(expected).unwrap().into_inner().unwrap();
-    let keys = 0..KEYS;
-    same(
-        &models.counts.pull_range(keys.clone()).await.unwrap(),
-        &expected.counts,
-        "counts",
-        seed,
-    );
-    same(
-        &models.weights.pull_range(keys).await.unwrap(),
-        &expected.weights,
-        "weights",
-        seed,
-    );
-    same(
-        &models.rows.pull_row_range(0..ROWS).await.unwrap(),
-        &expected.rows,
-        "rows",
-        seed,
-    );
-    same(
-        &models.topics.pull_row_range(0..ROWS).await.unwrap(),
-        &expected.topics,
-        "topics",
-        seed,
-    );
+    // Pulls suffer the same faults, and bring the same values.
+    for client in [cluster.client_through(&proxy).await, cluster.client().await] {
+        let models = Models::open(&client).await;
+        let counts = models.counts.pull_range(0..KEYS).await.unwrap();
+        same(&counts, &expected.counts, "counts", seed);
+        let weights = models.weights.pull_range(0..KEYS).await.unwrap();
+        same(&weights, &expected.weights, "weights", seed);
+        let rows = models.rows.pull_row_range(0..ROWS).await.unwrap();
+        same(&rows, &expected.rows, "rows", seed);
+        let topics = models.topics.pull_row_range(0..ROWS).await.unwrap();
+        same(&topics, &expected.topics, "topics", seed);
+    }
     let repeated: u64 = cluster
         .fresh_status()
         .await
@@ -346,5 +332,81 @@ async fn a_server_that_never_answers_is_told_as_unknown_or_certainly_not_applied
     }
     vector.push(&[1], &[10]).await.unwrap();
     assert_eq!(vector.pull(&[1]).await.unwrap(), [value + 10]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_of_many_requests_through_faults_counts_each_once() {
+    let cluster = Cluster::start(2).await;
+    let proxy = Proxy::new(51, Faults::HARSH);
+    let client = cluster.client_through(&proxy).await;
+    let keys = 400_000_u64;
+    let vector = client.vector::<f64>("v", keys).create().await.unwrap();
+    let values: Vec<f64> = (0..keys).map(|k| k as f64 / 4.0).collect();
+    let scattered: Vec<u64> = (0..keys).map(|k| k * 7 % keys).collect();
+    for _ in 0..5 {
+        vector.push_range(0, &values).await.unwrap();
+        vector
+            .push(&scattered, &vec![0.25; scattered.len()])
+            .await
+            .unwrap();
+    }
+    proxy.settle().await;
+    let suffered = proxy.suffered();
+    assert!(
+        suffered.cut_reply > 0 && suffered.replay > 0,
+        "{suffered:?}"
+    );
+    let found = vector.pull_range(0..keys).await.unwrap();
+    let wrong = (0..keys as usize).find(|&k| found[k] != 5.0 * (values[k] + 0.25));
+    assert_eq!(wrong, None);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn where_the_last_wins_late_copies_of_older_pushes_change_nothing_back() {
+    let cluster = Cluster::start(2).await;
+    let proxy = Proxy::new(61, Faults::HARSH);
+    let client = cluster.client_through(&proxy).await;
+    let vector = client.vector::<i64>("v", 50).rule(Rule::Assign);
+    let vector = vector.partitions_per_server(2).create().await.unwrap();
+    let (mut expected, mut dice) = ([0; 50], StdRng::seed_from_u64(61));
+    for turn in 1..1_500 {
+        let keys: Vec<u64> = (0..8).map(|_| dice.random_range(0..50)).collect();
+        let values: Vec<i64> = (0..8).map(|at| turn * 8 + at).collect();
+        vector.push(&keys, &values).await.unwrap();
+        for (&key, &value) in keys.iter().zip(&values) {
+            expected[key as usize] = value;
+        }
+        if turn % 100 == 0 {
+            assert_eq!(
+                vector.pull_range(0..50).await.unwrap(),
+                expected,
+                "turn {turn}"
+            );
+        }
+    }
+    proxy.settle().await;
+    assert!(proxy.suffered().everything(), "{:?}", proxy.suffered());
+    assert_eq!(vector.pull_range(0..50).await.unwrap(), expected);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn of_duplicate_keys_in_a_push_of_many_requests_the_last_wins() {
+    let cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let vector = client.vector::<i64>("v", 1_000).rule(Rule::Assign);
+    let vector = vector.partitions_per_server(2).create().await.unwrap();
+    let keys: Vec<u64> = (0..500_000).map(|at| at * 31 % 1_000).collect();
+    let values: Vec<i64> = (0..500_000).collect();
+    let mut expected = vec![0; 1_000];
+    for (&key, &value) in keys.iter().zip(&values) {
+        expected[key as usize] = value;
+    }
+    for _ in 0..3 {
+        vector.push(&keys, &values).await.unwrap();
+        assert!(vector.pull_range(0..1_000).await.unwrap() == expected);
+    }
     cluster.stop().await;
 }

@@ -10,6 +10,7 @@ use glint_protocol::{
 };
 use glint_server::{
     master::{self, MasterConfig},
+    serve::Limits,
     server::{self, ServerConfig},
 };
 use glint_world::{Listener, MemoryStorage, Network, Storage, Tcp, World};
@@ -27,6 +28,7 @@ pub struct Cluster {
     storage: MemoryStorage,
     master_address: String,
     max_deadline: Duration,
+    limits: Limits,
     master: Option<Process>,
     servers: Vec<Member>,
 }
@@ -108,6 +110,18 @@ impl Cluster {
         cluster
     }
 
+    /// The same, where master and servers take so few connections at once.
+    pub async fn with_connections(servers: usize, connections: usize) -> Self {
+        let mut cluster = Self::prepare(servers).await;
+        cluster.limits = Limits {
+            connections,
+            crowded: Duration::from_millis(200),
+            ..Limits::default()
+        };
+        cluster.start_all().await;
+        cluster
+    }
+
     /// The same, where everyone reaches the servers through `proxy`.
     pub async fn start_behind(proxy: &Proxy, servers: usize) -> Self {
         let mut cluster = Self::prepare(servers).await;
@@ -137,6 +151,7 @@ impl Cluster {
             storage: MemoryStorage::default(),
             master_address: format!("http://{}", fresh_address().await),
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
+            limits: Limits::default(),
             master: None,
             servers: members,
         }
@@ -212,6 +227,7 @@ impl Cluster {
             heartbeat: Duration::from_millis(50),
             silent_after: Duration::from_millis(400),
             max_deadline_ms: self.max_deadline.as_millis() as u64,
+            limits: self.limits,
             ..MasterConfig::default()
         };
         self.master = Some(Process::start(&self.world, |world, shutdown| async move {
@@ -236,6 +252,7 @@ impl Cluster {
             id: Some(member.id.clone()),
             advertise: Some(url(&member.url)),
             max_deadline: self.max_deadline,
+            limits: self.limits,
             ..ServerConfig::new(url(&self.master_address), member.capacity_bytes)
         };
         member.process = Some(Process::start(&self.world, |world, shutdown| async move {

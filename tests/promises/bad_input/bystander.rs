@@ -22,7 +22,10 @@ pub(crate) const KEYS: u64 = 10;
 
 impl Bystander {
     pub(crate) async fn new() -> Self {
-        let cluster = Cluster::start(1).await;
+        Self::of(Cluster::start(1).await).await
+    }
+
+    pub(crate) async fn of(cluster: Cluster) -> Self {
         let client = cluster.client().await;
         let vector = client.vector::<i64>("v", KEYS).create().await.unwrap();
         let master = Wire::to(cluster.url());
