@@ -1,6 +1,6 @@
 //! The accept loop: HTTP/1.1 connections over any listener, bounded in number and in what they may wait for.
 //!
-//! A connection that waits (idle, or in the middle of a request's head) or whose peer does not read the answer is closed
+//! A connection that waits (idle, or in the middle of a request) or whose peer does not read the answer is closed
 //! after a while; sooner when there is no room for others, so that a flood of slow or half-open connections ends by
 //! itself and never stops those who speak.
 
@@ -25,9 +25,10 @@ pub struct Limits {
     pub head: Duration,
     /// How long a kept connection may be idle between requests.
     pub idle: Duration,
-    /// How long an answer may make no progress because the peer does not read it.
+    /// How long a body may make no progress: that of a request which does not arrive, that of an answer which the peer does
+    /// not read.
     pub stall: Duration,
-    /// What `head` and `idle` shrink to while the connections that are left are few.
+    /// What `head`, `idle` and the wait for a request's body shrink to while the connections that are left are few.
     pub crowded: Duration,
     /// How long requests in flight may take to finish after the shutdown signal.
     pub grace: Duration,

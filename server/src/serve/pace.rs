@@ -12,6 +12,8 @@ use std::{
 };
 
 use glint_world::{BoxFuture, BoxStream};
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
 use hyper::service::Service;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -26,6 +28,8 @@ use super::Limits;
 pub(super) struct Activity {
     /// Whether a request of the connection is being answered.
     answering: AtomicBool,
+    /// Whether that waits for more of the request's body.
+    body: AtomicBool,
     /// How many requests there were: one may come and be answered between two reads.
     requests: AtomicU64,
 }
@@ -42,7 +46,44 @@ impl<S> Watched<S> {
     }
 }
 
-impl<R, S: Service<R>> Service<R> for Watched<S>
+/// The body of a request, which notes in [`Activity`] when it is waited for.
+pub(super) struct Arriving<B> {
+    body: B,
+    activity: Arc<Activity>,
+}
+
+impl<B: Body + Unpin> Body for Arriving<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        this.activity
+            .body
+            .store(frame.is_pending(), Ordering::Relaxed);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Arriving<B> {
+    fn drop(&mut self) {
+        self.activity.body.store(false, Ordering::Relaxed);
+    }
+}
+
+impl<B, S: Service<Request<Arriving<B>>>> Service<Request<B>> for Watched<S>
 where
     S::Future: Send + 'static,
     S::Response: Send + 'static,
@@ -52,11 +93,14 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
-    fn call(&self, request: R) -> Self::Future {
+    fn call(&self, request: Request<B>) -> Self::Future {
         self.activity.answering.store(true, Ordering::Relaxed);
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::clone(&self.activity);
-        let answer = self.service.call(request);
+        let answer = self.service.call(request.map(|body| Arriving {
+            body,
+            activity: Arc::clone(&activity),
+        }));
         Box::pin(async move {
             let answer = answer.await;
             activity.answering.store(false, Ordering::Relaxed);
@@ -72,6 +116,8 @@ enum Waiting {
     Idle,
     /// For the rest of a request's head.
     Head,
+    /// For more of a request's body. (How long all of it may take is limited elsewhere.)
+    Body,
 }
 
 /// A stream whose reads fail when no request arrives in time, and whose writes fail when the peer does not read.
@@ -80,7 +126,7 @@ pub(super) struct Paced {
     limits: Limits,
     room: Arc<Semaphore>,
     activity: Arc<Activity>,
-    /// Why it waits and since when; none while a request is answered (its body has a time limit of its own).
+    /// Why it waits for the peer and since when, if it does.
     waiting: Option<(Waiting, Instant)>,
     /// Requests that were seen when `waiting` was last looked at.
     requests: u64,
@@ -117,6 +163,7 @@ impl Paced {
         let limit = match waiting {
             Waiting::Head => self.limits.head,
             Waiting::Idle => self.limits.idle,
+            Waiting::Body => self.limits.stall,
         };
         let crowded = self.room.available_permits() * 8 < self.limits.connections;
         if crowded {
@@ -155,7 +202,7 @@ impl Paced {
 
     /// An answer that is being written is not idleness.
     fn not_idle(&mut self) {
-        if matches!(self.waiting, Some((Waiting::Idle, _))) {
+        if matches!(self.waiting, Some((Waiting::Idle | Waiting::Body, _))) {
             self.waiting = None;
         }
     }
@@ -191,8 +238,29 @@ impl AsyncRead for Paced {
             this.requests = requests;
             this.waiting = None;
         }
+        let is_body = matches!(this.waiting, Some((Waiting::Body, _)));
         if this.activity.answering.load(Ordering::Relaxed) {
-            return read;
+            let waits = this.activity.body.load(Ordering::Relaxed) && read.is_pending();
+            if !waits {
+                this.waiting = this.waiting.filter(|_| !is_body);
+                return read;
+            }
+            let since = match this.waiting {
+                Some((Waiting::Body, since)) => since,
+                _ => Instant::now(),
+            };
+            this.waiting = Some((Waiting::Body, since));
+            return this
+                .check(
+                    cx,
+                    since,
+                    |this| this.allowed(Waiting::Body),
+                    "the body of a request did not arrive in time",
+                )
+                .map(Err);
+        }
+        if is_body {
+            this.waiting = None;
         }
         if read.is_ready() {
             if buffer.filled().len() > before && !matches!(this.waiting, Some((Waiting::Head, _))) {
