@@ -248,7 +248,7 @@ macro_rules! delegate {
             $(#[$doc])*
             ///
             /// # Errors
-            /// As the async function of the same name, and [`Error::InsideAsync`].
+            /// As the async function of the same name, and [`crate::Error::InsideAsync`].
             pub fn $name(&self $(, $arg: $type)*) -> Result<$result> {
                 self.runtime.wait(self.inner.$name($($arg),*))
             }

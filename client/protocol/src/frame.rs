@@ -12,7 +12,7 @@
 //! - [`header`]: the fixed headers, field by field
 //! - [`section`]: which values a section names
 //! - [`request`]: taking a request apart, and the digest of a group
-//! - [`write`]: putting sections, groups and requests together
+//! - [`write`](mod@write): putting sections, groups and requests together
 
 pub mod header;
 pub mod request;
