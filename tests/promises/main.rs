@@ -11,6 +11,7 @@ mod bad_input;
 mod faults;
 mod lanes;
 mod models;
+mod order;
 mod page;
 mod parity;
 mod python;
