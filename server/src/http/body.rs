@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use glint_protocol::{
-    ErrorBody, ErrorCode, MAX_BODY_BYTES,
+    ErrorBody, ErrorCode, MAX_BODY_BYTES, REQUEST_BYTES,
     buffer::{Buffer, BufferPool},
 };
 use http_body_util::BodyExt;
@@ -25,8 +25,9 @@ pub struct Bodies {
 
 /// Bytes of one permit of the budget.
 const UNIT: usize = 64 << 10;
-/// Buffers that are kept between requests.
-const KEPT_BUFFERS: usize = 64;
+/// Buffers that are kept between requests, and the largest of them: clients aim at requests of [`REQUEST_BYTES`].
+const KEPT_BUFFERS: usize = 32;
+const KEPT_BYTES: usize = 2 * REQUEST_BYTES;
 
 /// A buffer whose bytes count against the budget until it is dropped.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Bodies {
     pub fn new(bytes: usize) -> Self {
         let units = (bytes / UNIT).clamp(2 * MAX_CONTROL_BYTES / UNIT, Semaphore::MAX_PERMITS);
         Self {
-            pool: BufferPool::new(KEPT_BUFFERS, MAX_BODY_BYTES),
+            pool: BufferPool::new(KEPT_BUFFERS, KEPT_BYTES),
             budget: Arc::new(Semaphore::new(units)),
         }
     }

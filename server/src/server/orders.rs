@@ -129,6 +129,7 @@ async fn take(
             partition.raise_epoch(held.epoch);
             if held.lost && !late {
                 partition.lose(Loss::Told);
+                slot.loss_is_known();
             }
             continue;
         }
@@ -140,7 +141,14 @@ async fn take(
             absent += 1;
             Partition::absent(&description, held.epoch)
         };
-        *slot = Some(Arc::new(Slot::new(description, partition)));
+        let lost = partition.loss().is_some();
+        let new = Arc::new(Slot::new(description, partition));
+        if held.lost {
+            new.loss_is_known();
+        } else if lost {
+            state.note_loss(&new);
+        }
+        *slot = Some(new);
         // Making values takes long; others have work too.
         tokio::task::yield_now().await;
     }

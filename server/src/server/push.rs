@@ -62,6 +62,9 @@ pub(super) fn judge(state: &State, body: &[u8], now: u64) -> Result<Vec<Judged>,
                 now,
             );
             slot.changed(&partition);
+            if partition.loss().is_some() {
+                state.note_loss(slot);
+            }
             Judged {
                 slot: Some(Arc::clone(slot)),
                 verdict,

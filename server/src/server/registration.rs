@@ -12,6 +12,7 @@ use glint_protocol::{
 };
 use glint_world::Shutdown;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{
     link::{Link, LinkError},
@@ -23,6 +24,9 @@ use super::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 /// Bounds of what the master may ask for between two heartbeats, in milliseconds.
 const HEARTBEAT_MS: (u64, u64) = (10, 60_000);
+/// Up to how many partitions the load is summed up for every heartbeat; beyond it at most once in [`SUM_EVERY`].
+const FEW_PARTITIONS: u64 = 4096;
+const SUM_EVERY: Duration = Duration::from_secs(1);
 /// How long taking leave may take.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -132,8 +136,16 @@ pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), 
 /// Sends heartbeats until the server has to register again.
 async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
     let mut silent = false;
+    let (mut load, mut summed) = (state.load(), Instant::now());
     loop {
         tokio::time::sleep(every).await;
+        if state.found_loss.swap(false, Ordering::AcqRel) {
+            tracing::error!(id = %state.id, "values are lost; telling the master by registering again");
+            return;
+        }
+        if load.partitions < FEW_PARTITIONS || summed.elapsed() >= SUM_EVERY {
+            (load, summed) = (state.load(), Instant::now());
+        }
         if state.heard().term != term {
             tracing::info!(id = %state.id, "the master has started again; registering with it");
             return;
@@ -142,7 +154,7 @@ async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
             server: state.id.clone(),
             boot: state.boot,
             term,
-            load: state.load(),
+            load,
         };
         match link.post::<Done>("/v1/servers/heartbeat", &heartbeat).await {
             Ok(Done {}) => {

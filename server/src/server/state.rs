@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) obeying: tokio::sync::Mutex<()>,
     /// Whether it has registered since its start: until then it knows nothing for certain.
     pub(super) registered: AtomicBool,
+    /// Whether values were found to be lost that the master believes to be here.
+    pub(super) found_loss: AtomicBool,
     pub(super) heard: Mutex<Heard>,
     pub(super) tombstones: Mutex<Tombstones>,
     pub(super) counters: Counters,
@@ -67,6 +69,8 @@ pub(super) struct Slot {
     partition: Mutex<Partition>,
     /// When its verdicts may be told.
     pub(super) safe: SafePosition,
+    /// Whether the master knows, or is about to be told, that its values are lost.
+    loss_told: AtomicBool,
     /// Entries in its ledger, to be read without the lock.
     pub(super) entries: AtomicU64,
     /// Since when its lanes are idle, as seen from time to time.
@@ -132,6 +136,7 @@ impl Slot {
             description,
             partition: Mutex::new(partition),
             safe: SafePosition::default(),
+            loss_told: AtomicBool::new(false),
             entries: AtomicU64::new(0),
             idleness: Mutex::default(),
         }
@@ -147,6 +152,11 @@ impl Slot {
             self.partition.clear_poison();
             partition
         })
+    }
+
+    /// The master has said by itself that the values are lost.
+    pub(super) fn loss_is_known(&self) {
+        self.loss_told.store(true, Ordering::Relaxed);
     }
 
     /// To be called under the lock after each change.
@@ -187,6 +197,7 @@ impl State {
             models: ArcSwap::default(),
             obeying: tokio::sync::Mutex::default(),
             registered: AtomicBool::new(false),
+            found_loss: AtomicBool::new(false),
             heard: Mutex::default(),
             tombstones: Mutex::default(),
             counters: Counters::default(),
@@ -201,6 +212,13 @@ impl State {
         self.tombstones
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the master told, once, that a partition has lost its values: the next registration leaves it out.
+    pub(super) fn note_loss(&self, slot: &Slot) {
+        if !slot.loss_told.swap(true, Ordering::Relaxed) {
+            self.found_loss.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn is_registered(&self) -> bool {

@@ -100,12 +100,8 @@ async fn a_server_waits_for_its_master_serves_without_it_and_registers_with_its_
         model: vector().draft,
         or_open: false,
     };
-    let connections = glint_world::http::Connections::new(World::real(), url.clone(), 1);
     let body = serde_json::to_vec(&create).unwrap();
-    let request = http::Request::post("/v1/models").body(body.into()).unwrap();
-    let response = connections.send(request).await.unwrap();
-    assert_eq!(response.head.status, StatusCode::OK);
-    drop(connections);
+    send(&url, "/v1/models", JSON, body).await;
     master.stop().await;
 
     // Without a master it goes on, and holds what it held.
@@ -126,6 +122,51 @@ async fn a_server_waits_for_its_master_serves_without_it_and_registers_with_its_
     server.stop().await;
     assert_eq!(fares(&url).await, Some(Fares::Left), "it took leave");
     master.stop().await;
+}
+
+#[tokio::test]
+async fn values_that_are_found_lost_are_lost_in_the_masters_map_too() {
+    let (master, url) = start_master("127.0.0.1:0", Arc::new(MemoryStorage::default())).await;
+    let (server, server_url) = start_server(&url).await;
+    eventually("is alive", async || fares(&url).await == Some(Fares::Alive)).await;
+    let create = CreateModel {
+        id: MODEL.model,
+        model: vector().draft,
+        or_open: false,
+    };
+    let body = serde_json::to_vec(&create).unwrap();
+    let map: serde_json::Value = send(&url, "/v1/models", JSON, body).await;
+    // A client that remembers an acknowledgement which is not there: number 5 after 4, from a lane that nobody knows.
+    let mut forgotten = add(1, 0, &[1]);
+    forgotten.header.epoch = Epoch(map["epochs"][1].as_u64().unwrap());
+    forgotten.header.prev = Number(4);
+    let connections = glint_world::http::Connections::new(World::real(), server_url.clone(), 1);
+    let request = http::Request::post("/v1/push")
+        .header(header::CONTENT_TYPE, BINARY)
+        .body(push(5, &[forgotten]).into())
+        .unwrap();
+    let reply = connections.send(request).await.unwrap();
+    let reply = reply.collect(1 << 20).await.unwrap();
+    assert_eq!(results(&reply)[0].0, Status::Error(ErrorCode::Lost));
+    eventually("the map says so", async || {
+        let map = get(&url, "/v1/models/counts").await.unwrap();
+        map["lost"] == serde_json::json!([1])
+    })
+    .await;
+    drop(connections);
+    server.stop().await;
+    master.stop().await;
+}
+
+async fn send(url: &Url, path: &str, content_type: &str, body: Vec<u8>) -> serde_json::Value {
+    let connections = glint_world::http::Connections::new(World::real(), url.clone(), 1);
+    let request = http::Request::post(path)
+        .header(header::CONTENT_TYPE, content_type)
+        .body(body.into())
+        .unwrap();
+    let response = connections.send(request).await.unwrap();
+    assert_eq!(response.head.status, StatusCode::OK);
+    serde_json::from_slice(&response.collect(1 << 20).await.unwrap()).unwrap()
 }
 
 #[tokio::test]
