@@ -15,7 +15,7 @@ pub struct ClientOptions {
     pub connect_deadline: Duration,
     /// How long one request may take before it is given up and sent again: 10 seconds.
     pub request_timeout: Duration,
-    /// Connections per server: 2.
+    /// Connections per server: 3. While one reply is copied and one arrives, one is being asked for.
     pub connections: usize,
     /// Lanes, the numbered streams of pushes that make each push count once: 4. More let more small pushes to one
     /// server be out at once; each costs an entry in the ledger of every partition it touches.
@@ -42,7 +42,7 @@ impl Default for ClientOptions {
             deadline: Duration::from_secs(5 * 60),
             connect_deadline: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
-            connections: 2,
+            connections: 3,
             lanes: 4,
             request_bytes: REQUEST_BYTES,
             in_flight_bytes: 64 << 20,

@@ -20,6 +20,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// As a training program that pulls much should have it: the usual allocator gives large buffers back to the system as
+/// soon as they are free, and each new one is filled page by page. `docs/performance.md` has what that costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     name = "bench",

@@ -51,9 +51,9 @@ impl HttpError {
     }
 }
 
-/// The most that is read at once, in bytes. Larger pieces would be fresh memory each time: the usual allocator gives them
-/// back to the system as soon as they are free, and the next one is filled page by page.
-const READ_BYTES: usize = 128 << 10;
+/// The most that is read at once, in bytes. Smaller pieces change hands too often; larger ones would be fresh memory each
+/// time with the usual allocator, which gives them back to the system as soon as they are free.
+const READ_BYTES: usize = 256 << 10;
 
 /// Connections to one address, made when they are needed and kept as long as they work. Cheap to clone.
 #[derive(Clone)]
