@@ -224,9 +224,9 @@ pub enum Error {
         /// What a push has done before.
         applied: Applied,
     },
-    /// The values of a partition are lost: only a reset or a restore of the model makes it serve again.
+    /// The values of a partition are lost: the model must be deleted and made again.
     #[error(
-        "the values of partition {partition} of model '{model}' are lost; reset the model, or restore it from a checkpoint"
+        "the values of partition {partition} of model '{model}' are lost; delete the model and make it again"
     )]
     Lost {
         /// The model's name.

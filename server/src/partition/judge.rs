@@ -215,8 +215,8 @@ fn lost(description: &Description, loss: Loss) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::Lost,
         format!(
-            "the values of partition {} of model '{}' are lost: {why}. Only a reset or a restore of the model makes it serve again",
-            description.partition, description.model
+            "the values of partition {} of model '{}' are lost: {why}. Delete the model and make it again: glint model delete {}",
+            description.partition, description.model, description.model
         ),
     )
 }
