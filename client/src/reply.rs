@@ -256,6 +256,7 @@ mod tests {
             length: payload.len() as u32,
             epoch: Epoch(1),
             position: Position(1),
+            after_loss: None,
         };
         out.extend_from_slice(&head.encode());
         out.extend_from_slice(payload);

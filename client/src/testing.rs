@@ -131,6 +131,7 @@ impl Fake {
             clock: Arc::new(Standing),
             random: Random::from_seed(7),
             tasks: Arc::new(TokioTasks),
+            os_boot: 1,
         }
     }
 
@@ -288,6 +289,7 @@ impl Fake {
                 length: payload.len() as u32,
                 epoch: Epoch(1),
                 position: Position(1),
+                after_loss: None,
             };
             out.extend_from_slice(&header.encode());
             out.extend_from_slice(&payload);

@@ -103,6 +103,7 @@ fn the_worked_push_is_byte_for_byte_what_the_codec_makes_and_its_digest_too() {
         length: 0,
         epoch: Epoch(7),
         position: Position(1234),
+        after_loss: None,
     };
     assert_eq!([&reply.encode()[..], &result.encode()].concat(), dump(1));
 }

@@ -50,6 +50,7 @@ pub fn world(host: &'static str, seed: u64, trace: &Trace) -> World {
         clock: Arc::new(SimulatedClock),
         random: Random::from_seed(seed),
         tasks: Arc::new(TokioTasks),
+        os_boot: 1,
     }
 }
 

@@ -4,7 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{Boot, ClusterId, Epoch, Incarnation, ModelId, Position, Revision, ServerId, Term},
+    ids::{
+        Boot, ClusterId, Epoch, Incarnation, ModelId, OsBoot, Position, Revision, ServerId, Term,
+        VolumeId,
+    },
     spec::{ModelDraft, ModelSpec},
 };
 
@@ -20,10 +23,58 @@ pub struct CopyReport {
     pub epoch: Epoch,
     /// Its last log position.
     pub position: Position,
+    /// The epoch of the record at that position: together they name it for ever.
+    #[serde(default)]
+    pub last_epoch: Epoch,
+}
+
+/// The data directory of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Volume {
+    /// Which.
+    pub id: VolumeId,
+    /// How many processes have started on it, this one included: an older copy of it knows of fewer.
+    pub start: u64,
+    /// Whether the process before ended in order, with everything synced.
+    pub clean: bool,
+}
+
+/// What a model is of which a server has copies: so that a master that has lost its catalogue can be told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeldModel {
+    /// Which model.
+    pub incarnation: Incarnation,
+    /// What it is.
+    pub spec: ModelSpec,
+}
+
+/// A server to the master while it reads its data directory and cannot register yet:
+/// `POST /v1/servers/recovering`. The answer is `{}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Recovering {
+    /// Its name.
+    pub server: ServerId,
+    /// This start of its process.
+    pub boot: Boot,
+    /// How far it is.
+    pub progress: RecoveryProgress,
+}
+
+/// How far a recovery is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RecoveryProgress {
+    /// Bytes of snapshots and log that were read and applied.
+    pub done_bytes: u64,
+    /// Bytes of all of them.
+    pub total_bytes: u64,
 }
 
 /// A server to the master, at its start and whenever the master says that it does not know it: `POST /v1/servers/register`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Register {
     /// Its name.
@@ -38,6 +89,15 @@ pub struct Register {
     pub capacity_bytes: u64,
     /// What it holds.
     pub copies: Vec<CopyReport>,
+    /// The models that these are copies of.
+    #[serde(default)]
+    pub models: Vec<HeldModel>,
+    /// Its data directory, if it has one.
+    #[serde(default)]
+    pub volume: Option<Volume>,
+    /// The start of the operating system that it runs on.
+    #[serde(default)]
+    pub os_boot: OsBoot,
 }
 
 /// The master's answer: what the server holds from now on.

@@ -95,6 +95,15 @@ random_id! {
     Boot
 }
 
+random_id! {
+    /// One data directory of a server, from its first use on: another one is another copy of what it held.
+    VolumeId
+}
+random_id! {
+    /// One start of a machine's operating system. What an `async` copy acknowledged lives as long, or until it is synced.
+    OsBoot
+}
+
 counter! {
     /// Who may serve a partition: rises when its holder changes or restarts. From one counter of the master, never reused.
     Epoch

@@ -7,6 +7,7 @@
 //! - [`frame`]: the binary bodies of pull and push
 //! - [`data`]: the same bodies as JSON, for `curl` and small programs
 //! - [`control`]: what master, servers, clients and admins say to each other, in JSON
+//! - [`durability`]: what an acknowledged push survives
 //! - [`error`]: the one enum of errors, and what each asks of the caller
 //! - [`buffer`]: reused byte buffers, since fresh memory is what costs most
 //!
@@ -15,6 +16,7 @@
 pub mod buffer;
 pub mod control;
 pub mod data;
+pub mod durability;
 pub mod element;
 pub mod error;
 pub mod frame;
@@ -24,10 +26,12 @@ pub mod partitioner;
 pub mod rule;
 pub mod spec;
 
+pub use durability::Durability;
 pub use element::{Element, ElementType, Scalar};
 pub use error::{ErrorBody, ErrorCode};
 pub use ids::{
-    Boot, ClusterId, Epoch, Incarnation, LaneId, ModelId, Number, Position, ServerId, Term,
+    Boot, ClusterId, Epoch, Incarnation, LaneId, ModelId, Number, OsBoot, Position, ServerId, Term,
+    VolumeId,
 };
 pub use map::ModelMap;
 pub use partitioner::{Layout, Location, Partitioner};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    durability::Durability,
     element::{ElementType, Scalar},
     error::{Difference, ErrorBody, ErrorCode},
     rule::Rule,
@@ -169,6 +170,9 @@ pub struct ModelDraft {
     /// How pushes are merged; `add` when left out.
     #[serde(default)]
     pub rule: Rule,
+    /// What an acknowledged push survives; as the cluster has it when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// What a model is, fixed for its life.
@@ -180,6 +184,13 @@ pub struct ModelSpec {
     pub draft: ModelDraft,
     /// How many partitions it has.
     pub partition_count: u32,
+}
+
+impl ModelSpec {
+    /// What an acknowledged push of it survives.
+    pub fn durability(&self) -> Durability {
+        self.draft.durability.unwrap_or_default()
+    }
 }
 
 impl std::ops::Deref for ModelSpec {
@@ -222,6 +233,7 @@ impl ModelDraft {
             partitions: Partitions::default(),
             initial: Scalar::default(),
             rule: Rule::default(),
+            durability: None,
         }
     }
 
@@ -320,6 +332,8 @@ impl ModelDraft {
     }
 
     /// The spec of a model made from this draft now, on `servers` servers.
+    ///
+    /// Where the draft says nothing of durability, `memory` is meant: who knows the cluster's default puts it in before.
     pub fn resolve(self, servers: u32) -> Result<ModelSpec, ErrorBody> {
         self.validate()?;
         let partition_count = match &self.partitioning {
@@ -331,8 +345,9 @@ impl ModelDraft {
                 servers,
             ),
         };
+        let durability = Some(self.durability.unwrap_or_default());
         Ok(ModelSpec {
-            draft: self,
+            draft: Self { durability, ..self },
             partition_count,
         })
     }
@@ -372,6 +387,13 @@ impl ModelDraft {
             self.initial == has.initial,
             self.initial.to_string(),
             has.initial.to_string(),
+        );
+        let durability = self.durability.unwrap_or_else(|| has.durability());
+        compare(
+            "durability",
+            durability == has.durability(),
+            durability.to_string(),
+            has.durability().to_string(),
         );
         let (asked, present) = (&self.partitioning, &has.partitioning);
         compare(

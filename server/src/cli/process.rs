@@ -15,7 +15,7 @@ use glint_server::{
     master::{self, MasterConfig, Size},
     server::{self, ServerConfig},
 };
-use glint_world::{DirectoryStorage, Listener, MemoryStorage, Shutdown, Storage, World, http::Url};
+use glint_world::{Listener, MemoryStorage, Shutdown, Storage, World, http::Url};
 
 use super::memory::{self, Bytes};
 
@@ -239,7 +239,7 @@ fn hint_for(address: &str) -> String {
 }
 
 fn directory(path: &Path) -> anyhow::Result<Arc<dyn Storage>> {
-    Ok(Arc::new(DirectoryStorage::open(path)?))
+    Ok(glint_world::storage::in_directory(path)?)
 }
 
 /// Writes a file as a whole: whoever waits for it never reads half of it.

@@ -9,7 +9,8 @@ use std::{
 
 use axum::{Router, extract::State as Shared, routing::post};
 use glint_protocol::{
-    Boot, ClusterId, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, ServerId, Shape,
+    Boot, ClusterId, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, OsBoot, ServerId,
+    Shape,
     control::{CopyReport, CreateModel, Heartbeat, Orders, Register, Registered, ServerLoad},
 };
 use glint_world::{
@@ -86,6 +87,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
                 partition: held.partition,
                 epoch: held.epoch,
                 position: glint_protocol::Position(0),
+                last_epoch: held.epoch,
             });
         }
     }
@@ -96,6 +98,9 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         cluster: Some(state.cluster),
         capacity_bytes: CAPACITY,
         copies,
+        models: Vec::new(),
+        volume: None,
+        os_boot: OsBoot(1),
     }
 }
 
@@ -261,6 +266,7 @@ impl Scene {
             clock: Arc::new(SystemClock),
             random: Random::from_seed(7),
             tasks: Arc::new(TokioTasks),
+            os_boot: 1,
         };
         let shutdown = Shutdown::new();
         let config = MasterConfig::default();

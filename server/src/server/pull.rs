@@ -101,6 +101,7 @@ impl Asked<'_, '_> {
             length: self.bytes() as u32,
             epoch,
             position,
+            after_loss: None,
         };
         out.extend_from_slice(&header.encode());
         read::append(partition.values(), description.cols, &checked.sections, out);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, Term,
+    ErrorBody, ErrorCode, OsBoot, Term,
     control::{Heartbeat, Leave, Register, Registered},
 };
 use glint_world::Shutdown;
@@ -107,6 +107,9 @@ async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Durati
         cluster: state.heard().cluster,
         capacity_bytes: state.capacity_bytes,
         copies: state.copies(),
+        models: state.held_models(),
+        volume: None,
+        os_boot: OsBoot(state.world.os_boot),
     };
     let answer: Registered = link.post("/v1/servers/register", &request).await?;
     let term = answer.orders.term;

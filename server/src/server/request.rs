@@ -83,6 +83,7 @@ pub(super) fn put_result(
         length: payload.len() as u32,
         epoch,
         position,
+        after_loss: None,
     };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(&payload);

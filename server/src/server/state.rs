@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use glint_protocol::{
     Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId, Term,
-    control::{CopyReport, ServerLoad},
+    control::{CopyReport, HeldModel, ServerLoad},
     error::GoneReason,
     frame::GroupHeader,
 };
@@ -324,9 +324,23 @@ impl State {
                 partition: slot.description.partition,
                 epoch: partition.epoch(),
                 position: partition.position(),
+                last_epoch: partition.epoch(),
             })
         };
         models.slots().filter_map(report).collect()
+    }
+
+    /// The models of which it holds partitions.
+    pub(super) fn held_models(&self) -> Vec<HeldModel> {
+        let models = self.models.load();
+        models
+            .by_incarnation
+            .iter()
+            .map(|(&incarnation, model)| HeldModel {
+                incarnation,
+                spec: ModelSpec::clone(&model.spec),
+            })
+            .collect()
     }
 
     pub(super) fn load(&self) -> ServerLoad {

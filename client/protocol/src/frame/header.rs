@@ -357,7 +357,8 @@ impl Status {
     }
 }
 
-/// Header of a result, 32 bytes: status 0 (u16), flags 2 (u16, 0), payload length 4 (u32), epoch 8 (u64), position 16 (u64), reserved 24 (0).
+/// Header of a result, 32 bytes: status 0 (u16), flags 2 (u16), payload length 4 (u32), epoch 8 (u64), position 16 (u64),
+/// last 24 (u64). Flag 1: the partition has forgotten updates of this lane, all those after number `last`; 0 without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultHeader {
     /// How the group ended.
@@ -368,7 +369,13 @@ pub struct ResultHeader {
     pub epoch: Epoch,
     /// Log position of the partition that was read, or at which the push's verdict was formed.
     pub position: Position,
+    /// Push to an `async` model: the last number of this lane that the partition knew, when it is below the `prev` of the
+    /// group. What was acknowledged in between is lost: the machine stopped before it was on the disk.
+    pub after_loss: Option<Number>,
 }
+
+/// A result's flag: the partition has lost updates of the lane.
+const AFTER_LOSS: u16 = 1;
 
 impl ResultHeader {
     /// Bytes of the header.
@@ -381,6 +388,10 @@ impl ResultHeader {
         out[4..8].copy_from_slice(&self.length.to_le_bytes());
         out[8..16].copy_from_slice(&self.epoch.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.position.0.to_le_bytes());
+        if let Some(last) = self.after_loss {
+            out[2..4].copy_from_slice(&AFTER_LOSS.to_le_bytes());
+            out[24..32].copy_from_slice(&last.0.to_le_bytes());
+        }
         out
     }
 
@@ -407,6 +418,7 @@ impl ResultHeader {
             length: u32_at(bytes, 4),
             epoch: Epoch(u64_at(bytes, 8)),
             position: Position(u64_at(bytes, 16)),
+            after_loss: (u16_at(bytes, 2) & AFTER_LOSS != 0).then(|| Number(u64_at(bytes, 24))),
         })
     }
 }

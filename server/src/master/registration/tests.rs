@@ -117,6 +117,7 @@ fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
         partition: 0,
         epoch: Epoch(1),
         position: Position(3),
+        last_epoch: Epoch(1),
     });
     let findings = register(&mut state, &request).unwrap();
     assert_eq!(findings.orphans, [stranger].into());

@@ -1,0 +1,124 @@
+//! Files of one directory: appended to, synced, replaced and removed. What a log and its snapshots are made of.
+//!
+//! What a crash leaves is part of the interface, so that a simulation can do its worst. A crash of the *process* keeps all
+//! that was appended. A crash of the *machine* keeps what was synced; of what was appended since, any pages in any order,
+//! or none. A file made, renamed or removed is durably so once [`Disk::sync_directory`] has returned.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::BoxFuture;
+
+mod directory;
+mod files;
+mod memory;
+
+pub use directory::DirectoryDisk;
+pub use files::Files;
+pub use memory::MemoryDisk;
+
+/// One directory of files, without directories below it.
+pub trait Disk: Send + Sync {
+    /// Every file with its length in bytes, in the order of their names.
+    fn list(&self) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>>;
+    /// Opens a file that is there, to be read or appended to.
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>>;
+    /// Makes an empty file; one that has the name is emptied.
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>>;
+    /// Gives a file another name, in one step; a file that has that name goes.
+    fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>>;
+    /// Removes a file; that there is none is fine.
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>>;
+    /// Makes every file made, renamed or removed before durably so.
+    fn sync_directory(&self) -> BoxFuture<'_, io::Result<()>>;
+}
+
+/// One file. Shared: it may be synced while it is appended to; only one task appends.
+pub trait DiskFile: Send + Sync {
+    /// Appends all parts, one after another. After an error (such as a full disk) the file has its former length.
+    fn append(&self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>>;
+    /// Makes everything appended before durable. After an error nobody knows what is: never call it again as if nothing
+    /// had happened, since the system may have dropped the very bytes that it could not write.
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>>;
+    /// Up to `length` bytes from `offset` on; fewer only at the end of the file.
+    fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>>;
+}
+
+/// Writes a whole file so that after a crash at any instant it has its old content or its new one: under another name,
+/// synced, renamed, and the directory synced. When it returns `Ok`, the content survives a crash of the machine.
+///
+/// # Errors
+/// Those of the disk; the file keeps its old content then.
+pub async fn replace(disk: &dyn Disk, name: &str, parts: Vec<Bytes>) -> io::Result<()> {
+    let temporary = format!("{name}{PARTIAL}");
+    let file = disk.create(&temporary).await?;
+    file.append(parts).await?;
+    file.sync().await?;
+    disk.rename(&temporary, name).await?;
+    disk.sync_directory().await
+}
+
+/// How the name of a file ends that is not yet whole: left behind by a crash, it means nothing.
+pub const PARTIAL: &str = ".partial";
+
+/// The whole content of a file; none when there is no such file.
+///
+/// # Errors
+/// Those of the disk.
+pub async fn load(disk: &dyn Disk, name: &str) -> io::Result<Option<Bytes>> {
+    let file = match disk.open(name).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    file.read(0, usize::MAX).await.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn behaves_like_a_directory(disk: &dyn Disk) {
+        assert_eq!(load(disk, "a").await.unwrap(), None);
+        assert!(disk.open("a").await.is_err());
+        let file = disk.create("a").await.unwrap();
+        let parts = [&b"one "[..], b"", b"two"].map(Bytes::from_static);
+        file.append(parts.to_vec()).await.unwrap();
+        file.sync().await.unwrap();
+        file.append(vec![Bytes::from_static(b" three")])
+            .await
+            .unwrap();
+        assert_eq!(file.read(4, 3).await.unwrap(), "two");
+        assert_eq!(file.read(8, 100).await.unwrap(), "three");
+        assert_eq!(file.read(100, 1).await.unwrap(), "");
+        disk.sync_directory().await.unwrap();
+        let again = disk.open("a").await.unwrap();
+        again.append(vec![Bytes::from_static(b"!")]).await.unwrap();
+        assert_eq!(load(disk, "a").await.unwrap().unwrap(), "one two three!");
+
+        replace(disk, "b", vec![Bytes::from_static(b"old")])
+            .await
+            .unwrap();
+        replace(disk, "b", vec![Bytes::from_static(b"new")])
+            .await
+            .unwrap();
+        let files = disk.list().await.unwrap();
+        assert_eq!(files, [("a".into(), 14), ("b".into(), 3)]);
+        disk.rename("a", "b").await.unwrap();
+        assert_eq!(disk.list().await.unwrap(), [("b".into(), 14)]);
+        disk.create("b").await.unwrap();
+        assert_eq!(disk.list().await.unwrap(), [("b".into(), 0)]);
+        disk.remove("b").await.unwrap();
+        disk.remove("b").await.unwrap();
+        assert!(disk.list().await.unwrap().is_empty());
+        assert!(disk.rename("b", "c").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn disks_behave_like_directories() {
+        behaves_like_a_directory(&MemoryDisk::default()).await;
+        let directory = tempfile::tempdir().unwrap();
+        behaves_like_a_directory(&DirectoryDisk::open(directory.path()).unwrap()).await;
+    }
+}
