@@ -30,7 +30,7 @@ use glint_protocol::{
     Boot, ErrorBody, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
     control::{Orders, Registered},
 };
-use glint_world::{Listener, Shutdown, World, http::Url};
+use glint_world::{Disk, Listener, Shutdown, World, http::Url};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub idle: Option<Duration>,
     /// Memory in bytes that the bodies and answers of all requests may take together.
     pub buffer_bytes: usize,
+    /// Where it keeps the logs and snapshots of durable models; without one it can hold `memory` models only.
+    pub disk: Option<Arc<dyn Disk>>,
     /// Bounds of its connections.
     pub limits: Limits,
 }
@@ -72,6 +74,7 @@ impl ServerConfig {
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             idle: None,
             buffer_bytes: 512 << 20,
+            disk: None,
             limits: Limits::default(),
         }
     }

@@ -34,6 +34,12 @@ pub trait Disk: Send + Sync {
     fn sync_directory(&self) -> BoxFuture<'_, io::Result<()>>;
 }
 
+impl std::fmt::Debug for dyn Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Disk")
+    }
+}
+
 /// One file. Shared: it may be synced while it is appended to; only one task appends.
 pub trait DiskFile: Send + Sync {
     /// Appends all parts, one after another. After an error (such as a full disk) the file has its former length.
