@@ -231,6 +231,8 @@ impl Fake {
                 version: "0".into(),
                 servers: Vec::new(),
                 models: Vec::new(),
+                refused: Vec::new(),
+                adoption: None,
             };
             return (200, serde_json::to_vec(&status).unwrap());
         }

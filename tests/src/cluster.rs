@@ -365,6 +365,7 @@ impl Cluster {
                         partition,
                         epoch: Epoch(map.epochs[partition as usize].0 + 1_000),
                         lost: false,
+                        reason: None,
                     })
                     .collect();
                 let holder = Wire::to(&address.url);

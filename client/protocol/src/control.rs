@@ -4,10 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admin::{Adoption, RefusedServer},
     ids::{
         Boot, ClusterId, Epoch, Incarnation, ModelId, OsBoot, Position, Revision, ServerId, Term,
         VolumeId,
     },
+    loss::{LossReason, LossSummary},
     spec::{ModelDraft, ModelSpec},
 };
 
@@ -98,6 +100,9 @@ pub struct Register {
     /// The start of the operating system that it runs on.
     #[serde(default)]
     pub os_boot: OsBoot,
+    /// The highest term of a master of its cluster that it has heard.
+    #[serde(default)]
+    pub term: Term,
 }
 
 /// The master's answer: what the server holds from now on.
@@ -201,6 +206,9 @@ pub struct HeldPartition {
     /// Its values are lost: answer `lost` to whoever asks for them.
     #[serde(default)]
     pub lost: bool,
+    /// Why, if the master knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<LossReason>,
 }
 
 /// A model that a server is to drop.
@@ -232,7 +240,7 @@ pub struct CreateModel {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ModelState {
-    /// Being made: its servers have not all confirmed yet.
+    /// Being made, or being reset: its servers have not all confirmed yet.
     Creating,
     /// Serving.
     Live,
@@ -254,6 +262,9 @@ pub struct ModelSummary {
     pub revision: Revision,
     /// Partitions whose values are lost.
     pub lost_partitions: u32,
+    /// Where and why they were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<LossSummary>,
     /// Bytes of its values.
     pub bytes: u64,
 }
@@ -269,6 +280,8 @@ pub enum ServerState {
     Silent,
     /// It ended in order.
     Left,
+    /// It reads its data directory, and registers when it has.
+    Recovering,
 }
 
 /// One server in the status.
@@ -289,6 +302,12 @@ pub struct ServerSummary {
     pub placed_bytes: u64,
     /// What it has done.
     pub load: ServerLoad,
+    /// Whether it has a data directory, which models of durability `async` and `sync` need.
+    #[serde(default)]
+    pub durable: bool,
+    /// How far it is, while it is `recovering`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryProgress>,
 }
 
 /// The whole cluster at a glance: `GET /v1/status`.
@@ -305,4 +324,10 @@ pub struct ClusterStatus {
     pub servers: Vec<ServerSummary>,
     /// Models, by name.
     pub models: Vec<ModelSummary>,
+    /// Servers that asked to be registered of late and were refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedServer>,
+    /// How far the adoption is, if the master was started with `--adopt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
 }

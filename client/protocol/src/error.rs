@@ -85,6 +85,12 @@ codes! {
     NoServers = 27, "no_servers", 503, Later;
     /// A deadline above the cluster's longest.
     DeadlineTooLong = 28, "deadline_too_long", 400, Never;
+    /// A server that holds partitions of the model does not answer, and might still serve them: nothing can replace it.
+    ServerSilent = 29, "server_silent", 503, Later;
+    /// No server of this name.
+    UnknownServer = 30, "unknown_server", 404, Never;
+    /// The server lives, so that it cannot be forgotten.
+    ServerAlive = 31, "server_alive", 409, Never;
 
     /// Not now: the server is not registered since its start, or the partition is recovering. Nothing is settled.
     Retry = 32, "retry", 503, Later;

@@ -104,6 +104,11 @@ random_id! {
     OsBoot
 }
 
+random_id! {
+    /// One request of an admin: the same in every copy of it.
+    RequestId
+}
+
 counter! {
     /// Who may serve a partition: rises when its holder changes or restarts. From one counter of the master, never reused.
     Epoch

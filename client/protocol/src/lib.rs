@@ -7,12 +7,14 @@
 //! - [`frame`]: the binary bodies of pull and push
 //! - [`data`]: the same bodies as JSON, for `curl` and small programs
 //! - [`control`]: what master, servers, clients and admins say to each other, in JSON
-//! - [`durability`]: what an acknowledged push survives
+//! - [`admin`]: what only admins say
+//! - [`durability`], [`loss`]: what an acknowledged push survives, and what it did not
 //! - [`error`]: the one enum of errors, and what each asks of the caller
 //! - [`buffer`]: reused byte buffers, since fresh memory is what costs most
 //!
 //! `docs/protocol.md` describes the same for readers.
 
+pub mod admin;
 pub mod buffer;
 pub mod control;
 pub mod data;
@@ -21,6 +23,7 @@ pub mod element;
 pub mod error;
 pub mod frame;
 pub mod ids;
+pub mod loss;
 pub mod map;
 pub mod partitioner;
 pub mod rule;
@@ -30,9 +33,10 @@ pub use durability::Durability;
 pub use element::{Element, ElementType, Scalar};
 pub use error::{ErrorBody, ErrorCode};
 pub use ids::{
-    Boot, ClusterId, Epoch, Incarnation, LaneId, ModelId, Number, OsBoot, Position, ServerId, Term,
-    VolumeId,
+    Boot, ClusterId, Epoch, Incarnation, LaneId, ModelId, Number, OsBoot, Position, RequestId,
+    ServerId, Term, VolumeId,
 };
+pub use loss::LossReason;
 pub use map::ModelMap;
 pub use partitioner::{Layout, Location, Partitioner};
 pub use rule::Rule;

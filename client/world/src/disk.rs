@@ -60,9 +60,26 @@ pub async fn replace(disk: &dyn Disk, name: &str, parts: Vec<Bytes>) -> io::Resu
     let temporary = format!("{name}{PARTIAL}");
     let file = disk.create(&temporary).await?;
     file.append(parts).await?;
-    file.sync().await?;
+    file.sync().await.map_err(unsynced)?;
     disk.rename(&temporary, name).await?;
-    disk.sync_directory().await
+    disk.sync_directory().await.map_err(unsynced)
+}
+
+/// A failed sync, inside an [`io::Error`]: nobody knows what the disk has. Whoever meets it ends, and begins again from
+/// what the disk gives back.
+#[derive(Debug, thiserror::Error)]
+#[error("the disk did not sync: {0}")]
+struct Unsynced(#[source] io::Error);
+
+fn unsynced(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), Unsynced(error))
+}
+
+/// Whether [`replace`] failed in a sync, so that nobody knows which content the file has.
+pub fn is_unsynced(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unsynced>)
 }
 
 /// How the name of a file ends that is not yet whole: left behind by a crash, it means nothing.

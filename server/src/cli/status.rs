@@ -106,6 +106,7 @@ fn server_table(servers: &[ServerSummary]) -> String {
             ServerState::Alive => "alive".to_owned(),
             ServerState::Silent => format!("silent {}", span(server.silent_ms)),
             ServerState::Left => format!("left {}", span(server.silent_ms)),
+            ServerState::Recovering => "recovering".to_owned(),
         };
         let load = &server.load;
         table.row(vec![
@@ -214,6 +215,8 @@ mod tests {
                 capacity_bytes: 8 << 30,
                 placed_bytes: 681_280,
                 load: ServerLoad::default(),
+                durable: true,
+                recovery: None,
             }],
             models: vec![ModelSummary {
                 spec: draft.resolve(1).unwrap(),
@@ -221,8 +224,11 @@ mod tests {
                 state: ModelState::Lost,
                 revision: Revision(1),
                 lost_partitions: 1,
+                losses: Vec::new(),
                 bytes: 681_280,
             }],
+            refused: vec![],
+            adoption: None,
         };
         let text = show(&status).unwrap();
         for part in [
@@ -245,6 +251,8 @@ mod tests {
             version: String::new(),
             servers: vec![],
             models: vec![],
+            refused: vec![],
+            adoption: None,
         };
         let text = show(&empty).unwrap();
         assert!(text.contains("glint server --master"), "{text}");

@@ -234,6 +234,8 @@ impl Master {
                     capacity_bytes: server.capacity_bytes,
                     placed_bytes: state.placed_bytes(id),
                     load,
+                    durable: false,
+                    recovery: None,
                 }
             })
             .collect();
@@ -243,6 +245,8 @@ impl Master {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             servers,
             models: state.models.values().map(|m| m.summary()).collect(),
+            refused: Vec::new(),
+            adoption: None,
         }
     }
 }

@@ -199,6 +199,7 @@ impl Model {
                     partition,
                     epoch: self.epochs[partition as usize],
                     lost: self.lost.contains(&partition),
+                    reason: None,
                 })
                 .collect(),
         })
@@ -216,6 +217,7 @@ impl Model {
             },
             revision: self.revision,
             lost_partitions: self.lost.len() as u32,
+            losses: Vec::new(),
             bytes: self.spec.bytes().unwrap_or(u64::MAX),
         }
     }

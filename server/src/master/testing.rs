@@ -101,6 +101,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         models: Vec::new(),
         volume: None,
         os_boot: OsBoot(1),
+        term: state.term,
     }
 }
 

@@ -110,6 +110,7 @@ async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Durati
         models: state.held_models(),
         volume: None,
         os_boot: OsBoot(state.world.os_boot),
+        term: state.heard().term,
     };
     let answer: Registered = link.post("/v1/servers/register", &request).await?;
     let term = answer.orders.term;

@@ -53,6 +53,7 @@ fn held(partition: u32, epoch: Epoch) -> HeldPartition {
         partition,
         epoch,
         lost: false,
+        reason: None,
     }
 }
 

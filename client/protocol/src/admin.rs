@@ -1,0 +1,76 @@
+//! What only admins ask of a master: to reset a model, to forget a server, to end an adoption. In JSON, as everything in
+//! [`crate::control`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::ErrorBody,
+    ids::{Incarnation, ModelId, RequestId, ServerId},
+};
+
+/// An admin to the master: `POST /v1/models/{name}/reset`. All values of the model become its initial value again, as a
+/// new generation. The answer is the model's new map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResetModel {
+    /// Chosen at random, the same in every copy of this request: a repeated request does not reset again.
+    pub id: RequestId,
+    /// Reset it only if it still is this model.
+    #[serde(default)]
+    pub model: Option<ModelId>,
+}
+
+/// An admin to the master: `POST /v1/servers/forget`. The answer is `{}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ForgetServer {
+    /// Its name.
+    pub server: ServerId,
+    /// It is gone for good, whatever it holds: its partitions are lost from now on, and this start of it never comes back.
+    #[serde(default)]
+    pub dead: bool,
+}
+
+/// A server that asked to be registered and was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RefusedServer {
+    /// Its name.
+    pub server: ServerId,
+    /// Where it says that it answers.
+    pub url: String,
+    /// Why it was refused, and what to do.
+    pub error: ErrorBody,
+    /// Milliseconds since it asked last.
+    pub ago_ms: u64,
+}
+
+/// How far a master is that lost its state and rebuilds it from what servers report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Adoption {
+    /// Whether a server with partitions has said which cluster this is.
+    pub cluster_known: bool,
+    /// Servers that have registered.
+    pub servers: Vec<ServerId>,
+    /// Models that were reported, by name; several of one name when servers disagree.
+    pub models: Vec<AdoptedModel>,
+    /// What was reported and is not taken, with the reason; servers keep it.
+    pub orphans: Vec<String>,
+}
+
+/// One model of an [`Adoption`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AdoptedModel {
+    /// Its name.
+    pub name: String,
+    /// Which model.
+    pub incarnation: Incarnation,
+    /// Partitions that it has.
+    pub partitions: u32,
+    /// Partitions that were reported.
+    pub found: u32,
+    /// Whether it serves: as soon as all its partitions are found.
+    pub live: bool,
+}
