@@ -49,8 +49,8 @@ mod transport;
 mod vector;
 
 pub use glint_protocol::{
-    Element, ElementType, Location, ModelMap, ModelSpec, Partitioner, Partitioning, Partitions,
-    Rule, Scalar, Shape,
+    Durability, Element, ElementType, Location, ModelMap, ModelSpec, Partitioner, Partitioning,
+    Partitions, Rule, Scalar, Shape,
     control::{ClusterStatus, ModelState, ModelSummary, ServerState, ServerSummary},
     error::{Difference, GoneReason},
 };

@@ -3,7 +3,8 @@
 use std::marker::PhantomData;
 
 use glint_protocol::{
-    Element, ModelDraft, ModelId, Partitioning, Partitions, Rule, Shape, control::CreateModel,
+    Durability, Element, ModelDraft, ModelId, Partitioning, Partitions, Rule, Shape,
+    control::CreateModel,
 };
 
 use crate::{Client, Error, Matrix, Result, Vector};
@@ -74,6 +75,12 @@ macro_rules! builder {
             /// How pushes are merged into what is there: added unless said otherwise.
             pub fn rule(mut self, rule: Rule) -> Self {
                 self.draft.rule = rule;
+                self
+            }
+
+            /// What an acknowledged push survives: as the cluster has it unless said otherwise.
+            pub fn durability(mut self, durability: Durability) -> Self {
+                self.draft.durability = Some(durability);
                 self
             }
 

@@ -10,9 +10,11 @@
 //! - [`rule`]: merging, straight from a frame's bytes
 //! - [`read`]: the same forms, read into a reply
 //! - [`ledger`]: what makes a repeated push recognisable
+//! - [`cut`]: its whole state at one position, read piece by piece while updates go on
 //! - [`judge`]: the table by which a push is judged
 
 pub mod check;
+pub mod cut;
 pub mod judge;
 pub mod ledger;
 pub mod read;
@@ -22,8 +24,8 @@ pub mod values;
 use std::{collections::TryReserveError, sync::Arc};
 
 use glint_protocol::{
-    ElementType, Epoch, Incarnation, LaneId, ModelSpec, Number, Position, Rule, frame::Section,
-    partitioner::partition_size,
+    Durability, ElementType, Epoch, Incarnation, LaneId, ModelSpec, Number, Position, Rule,
+    frame::Section, partitioner::partition_size,
 };
 
 pub use judge::{Outcome, Verdict};
@@ -49,6 +51,8 @@ pub struct Description {
     pub element: ElementType,
     /// How updates are merged.
     pub rule: Rule,
+    /// What an acknowledged push survives.
+    pub durability: Durability,
 }
 
 impl Description {
@@ -63,6 +67,7 @@ impl Description {
             matrix: spec.shape.is_matrix(),
             element: spec.element,
             rule: spec.rule,
+            durability: spec.durability(),
         }
     }
 
@@ -107,7 +112,7 @@ pub enum Record<'a> {
 }
 
 /// Why a partition cannot serve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The server was told to hold it and has no values of it.
     Absent,
@@ -117,6 +122,20 @@ pub enum Loss {
     Forgotten,
     /// An update was interrupted by a defect of the program, so that nobody knows how much of it is in.
     Interrupted,
+    /// What its files had is damaged or missing; which, and where.
+    Damaged(Arc<str>),
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "its server started again without them",
+            Self::Told => "the master has given them up",
+            Self::Forgotten => "an acknowledged update is missing",
+            Self::Interrupted => "an update was interrupted by a defect of the server",
+            Self::Damaged(what) => what,
+        })
+    }
 }
 
 /// One slice of a model.
@@ -126,7 +145,11 @@ pub struct Partition {
     ledger: Ledger,
     position: Position,
     epoch: Epoch,
+    /// The epoch of the last record.
+    last: Epoch,
     loss: Option<Loss>,
+    /// Set while its state is read piece by piece.
+    reading: Option<cut::Reading>,
 }
 
 impl Partition {
@@ -145,18 +168,35 @@ impl Partition {
             ledger: Ledger::default(),
             position: Position(0),
             epoch,
+            last: epoch,
             loss: None,
+            reading: None,
         })
     }
 
+    /// A partition as it was after the record at this epoch and position.
+    pub fn restore(values: Values, ledger: Ledger, position: Position, last: Epoch) -> Self {
+        Self {
+            values,
+            ledger,
+            position,
+            epoch: last,
+            last,
+            loss: None,
+            reading: None,
+        }
+    }
+
     /// A partition that should be here and is not: it answers `lost`, and holds no values.
-    pub fn absent(description: &Description, epoch: Epoch) -> Self {
+    pub fn absent(description: &Description, epoch: Epoch, loss: Loss) -> Self {
         Self {
             values: Values::empty(description.element),
             ledger: Ledger::default(),
             position: Position(0),
             epoch,
-            loss: Some(Loss::Absent),
+            last: epoch,
+            loss: Some(loss),
+            reading: None,
         }
     }
 
@@ -169,6 +209,9 @@ impl Partition {
                 digest,
                 sections,
             } => {
+                if let Some(reading) = &mut self.reading {
+                    reading.keep(&self.values, cols, sections);
+                }
                 rule::apply(&mut self.values, rule, cols, sections);
                 self.ledger
                     .note(lane, number, ledger::Mark::Applied(digest));
@@ -179,6 +222,7 @@ impl Partition {
             Record::Evict { lanes } => self.ledger.evict(lanes),
         }
         self.position = self.position.next();
+        self.last = self.epoch;
         self.position
     }
 
@@ -208,14 +252,19 @@ impl Partition {
         self.epoch
     }
 
+    /// The epoch of its last record: with the position it names that record for ever.
+    pub fn last_epoch(&self) -> Epoch {
+        self.last
+    }
+
     /// Raises the epoch; a lower one is ignored.
     pub fn raise_epoch(&mut self, epoch: Epoch) {
         self.epoch = self.epoch.max(epoch);
     }
 
     /// Why it cannot serve, if it cannot.
-    pub fn loss(&self) -> Option<Loss> {
-        self.loss
+    pub fn loss(&self) -> Option<&Loss> {
+        self.loss.as_ref()
     }
 
     /// Makes it lost: only another incarnation of the model serves again.

@@ -2,24 +2,28 @@
 //!
 //! - `state`: the partitions it holds, found without a lock, each with one short lock of its own
 //! - `pull`, `push`, `json`: the data path, in binary and in JSON
-//! - `safe`: when a verdict may be told
+//! - `durable`: what a partition of a durable model has in the log
+//! - `keeper`: writes snapshots, so that the log stays short, and clears away what is dropped
 //! - `orders`: what the master tells it to hold and to drop
+//! - `opening`: reading the data directory at the start
 //! - `registration`, `link`: making itself known to the master, and staying so
 //! - `eviction`: forgetting idle lanes
 //! - `status`: what it holds and has done
 //!
 //! It touches the outside only through its [`World`].
 
+mod durable;
 mod eviction;
 mod json;
+mod keeper;
 mod link;
+mod opening;
 mod orders;
 mod pull;
 mod push;
 mod registration;
 mod request;
 mod router;
-mod safe;
 mod state;
 pub mod status;
 
@@ -30,11 +34,13 @@ use glint_protocol::{
     Boot, ErrorBody, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
     control::{Orders, Registered},
 };
-use glint_world::{Disk, Listener, Shutdown, World, http::Url};
+use glint_world::{BoxFuture, Disk, Listener, Shutdown, World, http::Url};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     http::body::Charged,
+    log::{LogFailure, LogOptions, recovery::RecoveryError, volume::VolumeError},
     serve::{Limits, serve},
 };
 use state::State;
@@ -59,6 +65,8 @@ pub struct ServerConfig {
     pub buffer_bytes: usize,
     /// Where it keeps the logs and snapshots of durable models; without one it can hold `memory` models only.
     pub disk: Option<Arc<dyn Disk>>,
+    /// How its log is kept.
+    pub log: LogOptions,
     /// Bounds of its connections.
     pub limits: Limits,
 }
@@ -75,6 +83,7 @@ impl ServerConfig {
             idle: None,
             buffer_bytes: 512 << 20,
             disk: None,
+            log: LogOptions::default(),
             limits: Limits::default(),
         }
     }
@@ -106,6 +115,20 @@ pub enum ServerError {
         /// The configured deadline.
         max_deadline: Duration,
     },
+    /// Its data directory is not one that it can use.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// What its data directory has cannot be had back.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// Its data directory cannot be written.
+    #[error(
+        "the data directory cannot be written: {0}; make room or mend its disk, and start the server again"
+    )]
+    Disk(#[source] io::Error),
+    /// Its log cannot be written any more.
+    #[error(transparent)]
+    Log(#[from] LogFailure),
 }
 
 /// A server without listener and tasks: for whoever embeds it, for tests and for measurements. Cheap to clone; [`run`] is
@@ -140,25 +163,83 @@ pub async fn run(
         "server started"
     );
     let link = link::Link::new(&world, config.master.clone());
+    // Ends with `shutdown`, or when the data directory fails.
+    let stop = shutdown.child_token();
     let tasks = TaskTracker::new();
-    let registration = registration::run(
+    let spawn =
+        |task: BoxFuture<'static, ()>| world.tasks.spawn(Box::pin(tasks.track_future(task)));
+    let (failed, mut failure) = oneshot::channel();
+    let life = life(
         Arc::clone(&server.state),
+        config.clone(),
         link.clone(),
         url.to_string(),
-        shutdown.clone(),
+        stop.clone(),
     );
-    world
-        .tasks
-        .spawn(Box::pin(tasks.track_future(registration)));
-    let eviction = eviction::run(Arc::clone(&server.state), config.idle(), shutdown.clone());
-    world.tasks.spawn(Box::pin(tasks.track_future(eviction)));
+    let ends = stop.clone();
+    spawn(Box::pin(async move {
+        if let Err(error) = life.await {
+            // Whoever runs this server hears of it once all requests have ended.
+            let _ = failed.send(error);
+            ends.cancel();
+        }
+    }));
+    let eviction = eviction::run(Arc::clone(&server.state), config.idle(), stop.clone());
+    spawn(Box::pin(eviction));
 
-    serve(world, listener, server.router(), config.limits, shutdown).await;
+    serve(
+        world.clone(),
+        listener,
+        server.router(),
+        config.limits,
+        stop,
+    )
+    .await;
     tasks.close();
     tasks.wait().await;
+    if let Ok(error) = failure.try_recv() {
+        tracing::error!(%id, %error, "server ended");
+        return Err(error);
+    }
+    server.flush().await?;
     registration::leave(&server.state, &link).await;
     tracing::info!(%id, "server stopped");
     Ok(())
+}
+
+/// Reads the data directory if there is one, then keeps the server registered, until `stop`.
+async fn life(
+    state: Arc<State>,
+    config: ServerConfig,
+    link: link::Link,
+    url: String,
+    stop: Shutdown,
+) -> Result<(), ServerError> {
+    let Some(disk) = &config.disk else {
+        registration::run(state, link, url, stop).await;
+        return Ok(());
+    };
+    let log = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        opened = opening::open(&state, disk, config.log, &link) => opened?,
+    };
+    let keeping = keeper::run(
+        Arc::clone(&state),
+        Arc::clone(disk),
+        log.clone(),
+        config.log,
+        stop.clone(),
+    );
+    let registering = registration::run(state, link, url, stop);
+    let both = async {
+        tokio::join!(keeping, registering);
+    };
+    tokio::select! {
+        biased;
+        failure = log.failed() => Err(failure.into()),
+        () = both => Ok(()),
+    }
 }
 
 fn advertised(config: &ServerConfig, listener: &dyn Listener) -> Result<Url, ServerError> {
@@ -179,6 +260,20 @@ impl Server {
         Self {
             state: Arc::new(State::new(world, config, url)),
         }
+    }
+
+    /// Puts everything on the disk that was taken, and notes that the end was in order.
+    async fn flush(&self) -> Result<(), ServerError> {
+        let (Some(log), Some(disk)) = (self.state.log.get(), &self.state.disk) else {
+            return Ok(());
+        };
+        log.close().await?;
+        let mut manifest = self.state.manifest.lock().await;
+        if let Some(manifest) = manifest.as_mut() {
+            manifest.clean = true;
+            manifest.store(&**disk).await.map_err(ServerError::Disk)?;
+        }
+        Ok(())
     }
 
     /// Its name.

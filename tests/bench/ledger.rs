@@ -13,7 +13,7 @@ use glint_protocol::{
     frame::{GroupHeader, Kind, Op, Request, RequestHeader, digest, write},
     spec::Partitions,
 };
-use glint_server::partition::{Description, Outcome, Partition, check::check};
+use glint_server::partition::{Description, Outcome, Partition, check::check, judge::Pushed};
 use glint_world::{Clock, SystemClock};
 use serde::{Deserialize, Serialize};
 
@@ -190,14 +190,14 @@ fn through_ledger(
     let now = SystemClock.unix_ms();
     for group in &request.groups {
         let checked = check(description, group, request.header.number.0);
-        let verdict = partition.judge_and_apply(
-            description,
-            request.header.lane,
-            request.header.number,
-            &group.header,
-            checked.as_ref().map_err(Clone::clone),
+        let pushed = Pushed {
+            lane: request.header.lane,
+            number: request.header.number,
+            header: &group.header,
             now,
-        );
+        };
+        let checked = checked.as_ref().map_err(Clone::clone);
+        let verdict = partition.judge_and_apply(description, pushed, checked, Ok(()));
         anyhow::ensure!(
             verdict.outcome == Outcome::Applied && !verdict.repeated,
             "the push ended as {verdict:?}"

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod durable;
 mod faults;
 mod lanes;
 mod models;

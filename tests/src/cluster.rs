@@ -1,7 +1,7 @@
 //! A whole cluster in this process, on real sockets with ports of its own: ready in milliseconds, each of its processes
 //! can be stopped, killed and started again.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use glint::{Client, ClientOptions};
 use glint_protocol::{
@@ -9,11 +9,12 @@ use glint_protocol::{
     control::{ClusterStatus, HeldPartition, Hold, Orders, ServerState},
 };
 use glint_server::{
+    log::LogOptions,
     master::{self, MasterConfig},
     serve::Limits,
     server::{self, ServerConfig},
 };
-use glint_world::{Listener, MemoryStorage, Network, Storage, Tcp, World};
+use glint_world::{DirectoryDisk, Disk, Listener, MemoryStorage, Network, Storage, Tcp, World};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ pub struct Cluster {
     master_address: String,
     max_deadline: Duration,
     limits: Limits,
+    log: LogOptions,
     master: Option<Process>,
     servers: Vec<Member>,
 }
@@ -39,6 +41,8 @@ struct Member {
     /// What clients and the master are told.
     url: String,
     capacity_bytes: u64,
+    /// Its data directory, if it has one.
+    directory: Option<tempfile::TempDir>,
     process: Option<Process>,
 }
 
@@ -50,6 +54,18 @@ async fn listen(address: &str) -> Box<dyn Listener> {
             // The process that had the port is just ending.
             Err(error) if Instant::now() > until => panic!("cannot listen at {address}: {error}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+/// Opens a data directory as soon as the process that had it has let go of it.
+async fn open(directory: &Path) -> Arc<dyn Disk> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match DirectoryDisk::open(directory) {
+            Ok(disk) => return Arc::new(disk),
+            Err(error) if Instant::now() > until => panic!("{error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
         }
     }
 }
@@ -102,6 +118,23 @@ impl Cluster {
         cluster
     }
 
+    /// The same, with a data directory for each server, and how logs are kept.
+    pub async fn durable(servers: usize, log: LogOptions) -> Self {
+        let mut cluster = Self::prepare(servers).await;
+        cluster.log = log;
+        for server in &mut cluster.servers {
+            server.directory = Some(tempfile::tempdir().expect("a directory"));
+        }
+        cluster.start_all().await;
+        cluster
+    }
+
+    /// The data directory of a server that has one.
+    pub fn directory(&self, index: usize) -> &Path {
+        let directory = self.servers[index].directory.as_ref();
+        directory.expect("a data directory").path()
+    }
+
     /// The same, where no operation may have a longer deadline, so that idle lanes are forgotten after ten times as long.
     pub async fn with_max_deadline(servers: usize, max_deadline: Duration) -> Self {
         let mut cluster = Self::prepare(servers).await;
@@ -143,6 +176,7 @@ impl Cluster {
                 url: format!("http://{address}"),
                 address,
                 capacity_bytes: 1 << 30,
+                directory: None,
                 process: None,
             });
         }
@@ -152,6 +186,7 @@ impl Cluster {
             master_address: format!("http://{}", fresh_address().await),
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             limits: Limits::default(),
+            log: LogOptions::default(),
             master: None,
             servers: members,
         }
@@ -243,7 +278,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a server: a new start of its process, without values.
+    /// Starts a server: a new start of its process, with nothing but what its data directory has.
     pub async fn start_server(&mut self, index: usize) {
         let member = &mut self.servers[index];
         let listener = listen(&member.address).await;
@@ -253,6 +288,11 @@ impl Cluster {
             advertise: Some(url(&member.url)),
             max_deadline: self.max_deadline,
             limits: self.limits,
+            log: self.log,
+            disk: match &member.directory {
+                Some(directory) => Some(open(directory.path()).await),
+                None => None,
+            },
             ..ServerConfig::new(url(&self.master_address), member.capacity_bytes)
         };
         member.process = Some(Process::start(&self.world, |world, shutdown| async move {

@@ -191,6 +191,29 @@ impl ModelSpec {
     pub fn durability(&self) -> Durability {
         self.draft.durability.unwrap_or_default()
     }
+
+    /// Whether it is one that partitions can be made of: the arithmetic of layouts relies on it.
+    ///
+    /// # Errors
+    /// `invalid_spec`, saying what is wrong.
+    pub fn check(&self) -> Result<(), ErrorBody> {
+        self.validate()?;
+        let given = match &self.partitioning {
+            Partitioning::Range | Partitioning::Cyclic => self.partition_count as usize,
+            Partitioning::Boundaries { starts } => starts.len(),
+            Partitioning::Named { sizes, .. } => sizes.len(),
+        };
+        if self.partition_count == 0
+            || self.partition_count > MAX_PARTITIONS
+            || given != self.partition_count as usize
+        {
+            return Err(invalid(format!(
+                "model '{}' cannot have {} partitions",
+                self.name, self.partition_count
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl std::ops::Deref for ModelSpec {

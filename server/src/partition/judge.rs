@@ -2,7 +2,7 @@
 //! exactly-once, and each line was found by a model checker to be needed.
 
 use glint_protocol::{
-    Epoch, ErrorBody, ErrorCode, LaneId, Number, Position,
+    Durability, Epoch, ErrorBody, ErrorCode, LaneId, Number, Position,
     frame::{GroupHeader, Op},
 };
 
@@ -34,34 +34,51 @@ pub struct Verdict {
     pub position: Position,
     /// Whether it was answered from the ledger.
     pub repeated: bool,
+    /// The last number of the lane that was known, when its client remembers a later one: the partition is of an `async`
+    /// model, and has forgotten updates.
+    pub after_loss: Option<Number>,
+}
+
+/// A group of a push, with what the judgement needs of the outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Pushed<'a> {
+    /// The lane of the request.
+    pub lane: LaneId,
+    /// Its number.
+    pub number: Number,
+    /// The group's header.
+    pub header: &'a GroupHeader,
+    /// The time of day in milliseconds since 1970.
+    pub now: u64,
 }
 
 impl Partition {
     /// Judges one group of a push, and applies it if it is new.
     ///
     /// `checked` is what [`super::check::check`] said of it: the spec and the bytes do not depend on the partition's
-    /// state, so that they are looked at before the partition is locked. `now` is the time of day in milliseconds since
-    /// 1970. The group's digest is the client's and is not computed again: it tells two requests under one number apart,
+    /// state, so that they are looked at before the partition is locked. `room` says whether there is room for the record
+    /// of a new update; it refuses nothing else. The group's digest is the client's and is not computed again: it tells two requests under one number apart,
     /// and a client that lies about it harms nothing but its own lane; computing it would cost more than all the rest
     /// of the ledger.
     pub fn judge_and_apply(
         &mut self,
         description: &Description,
-        lane: LaneId,
-        number: Number,
-        header: &GroupHeader,
+        pushed: Pushed<'_>,
         checked: Result<&Checked<'_>, ErrorBody>,
-        now: u64,
+        room: Result<(), ErrorBody>,
     ) -> Verdict {
-        match self.judge(description, lane, number, header, checked, now) {
+        match self.judge(description, pushed, checked, room) {
             Ok(Judgement::Repeated(outcome)) => self.verdict(outcome, true),
-            Ok(Judgement::New(record)) => {
+            Ok(Judgement::New { record, after_loss }) => {
                 let outcome = match record {
                     Record::Skip { .. } => Outcome::Skipped,
                     Record::Update { .. } | Record::Evict { .. } => Outcome::Applied,
                 };
                 self.apply(description.rule, description.cols, record);
-                self.verdict(outcome, false)
+                Verdict {
+                    after_loss,
+                    ..self.verdict(outcome, false)
+                }
             }
             Err(error) => {
                 if error.code == ErrorCode::Lost {
@@ -104,12 +121,16 @@ impl Partition {
     fn judge<'a>(
         &self,
         description: &Description,
-        lane: LaneId,
-        number: Number,
-        header: &GroupHeader,
+        pushed: Pushed<'_>,
         checked: Result<&'a Checked<'a>, ErrorBody>,
-        now: u64,
+        room: Result<(), ErrorBody>,
     ) -> Result<Judgement<'a>, ErrorBody> {
+        let Pushed {
+            lane,
+            number,
+            header,
+            now,
+        } = pushed;
         self.admit(description, header.epoch)?;
         let checked = checked?;
         let refuse = |code, message: String| Err(ErrorBody::new(code, message));
@@ -172,14 +193,18 @@ impl Partition {
             }
             None => Number(0),
         };
-        if last < header.prev {
+        let forgotten = last < header.prev;
+        if forgotten {
             tracing::error!(
                 model = %description.model, partition = description.partition, %lane, %last, prev = %header.prev,
                 "a client remembers an acknowledgement that is not here: the partition has lost updates"
             );
-            return Err(lost(description, Loss::Forgotten));
+            if description.durability != Durability::Async {
+                return Err(lost(description, &Loss::Forgotten));
+            }
         }
-        Ok(Judgement::New(match header.op {
+        room?;
+        let record = match header.op {
             Op::Skip => Record::Skip { lane, number },
             Op::Update | Op::Pull => Record::Update {
                 lane,
@@ -187,7 +212,9 @@ impl Partition {
                 digest: header.digest,
                 sections: &checked.sections,
             },
-        }))
+        };
+        let after_loss = forgotten.then_some(last);
+        Ok(Judgement::New { record, after_loss })
     }
 
     fn verdict(&self, outcome: Outcome, repeated: bool) -> Verdict {
@@ -196,26 +223,24 @@ impl Partition {
             epoch: self.epoch(),
             position: self.position(),
             repeated,
+            after_loss: None,
         }
     }
 }
 
 enum Judgement<'a> {
     Repeated(Outcome),
-    New(Record<'a>),
+    New {
+        record: Record<'a>,
+        after_loss: Option<Number>,
+    },
 }
 
-fn lost(description: &Description, loss: Loss) -> ErrorBody {
-    let why = match loss {
-        Loss::Absent => "its server started again without them",
-        Loss::Told => "the master has given them up",
-        Loss::Forgotten => "an acknowledged update is missing",
-        Loss::Interrupted => "an update was interrupted by a defect of the server",
-    };
+fn lost(description: &Description, loss: &Loss) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::Lost,
         format!(
-            "the values of partition {} of model '{}' are lost: {why}. Delete the model and make it again: glint model delete {}",
+            "the values of partition {} of model '{}' are lost: {loss}. Delete the model and make it again: glint model delete {}",
             description.partition, description.model, description.model
         ),
     )

@@ -34,6 +34,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// A ledger as it was, from its horizon and entries.
+    pub fn restore(horizon: u64, entries: impl IntoIterator<Item = (LaneId, Entry)>) -> Self {
+        Self {
+            entries: entries.into_iter().collect(),
+            horizon,
+        }
+    }
+
     /// What is known of a lane.
     pub fn entry(&self, lane: LaneId) -> Option<Entry> {
         self.entries.get(&lane).copied()

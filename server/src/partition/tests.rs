@@ -12,6 +12,7 @@ use glint_protocol::{
 use super::{
     Description, Loss, Outcome, Partition, Record, Values, Verdict,
     check::{Checked, check},
+    judge::Pushed,
 };
 
 const NOW: u64 = 1_800_000_000_000;
@@ -78,14 +79,14 @@ impl Alone {
             Ok(checked) => Ok(checked),
             Err(error) => Err(error.clone()),
         };
-        self.partition.judge_and_apply(
-            &self.description,
+        let pushed = Pushed {
             lane,
-            Number(number),
-            &header,
-            checked,
-            NOW,
-        )
+            number: Number(number),
+            header: &header,
+            now: NOW,
+        };
+        self.partition
+            .judge_and_apply(&self.description, pushed, checked, Ok(()))
     }
 
     /// Adds to the first value of an `i64` vector.
@@ -124,7 +125,7 @@ impl Alone {
             self.partition.values().clone(),
             self.partition.ledger().clone(),
             self.partition.position().0,
-            self.partition.loss(),
+            self.partition.loss().cloned(),
         )
     }
 }

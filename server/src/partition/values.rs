@@ -64,6 +64,44 @@ impl Values {
         }
     }
 
+    /// No values, with room for `count`.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn with_capacity(element: ElementType, count: usize) -> Result<Self, TryReserveError> {
+        let mut values = Self::empty(element);
+        each_type!(&mut values, values => values.try_reserve_exact(count))?;
+        Ok(values)
+    }
+
+    /// Appends values from their little-endian bytes; bytes that are no whole value are left out.
+    pub fn extend_from_le(&mut self, bytes: &[u8]) {
+        fn extend<T: Element>(values: &mut Vec<T>, bytes: &[u8]) {
+            values.extend(bytes.chunks_exact(T::SIZE).map(T::from_le));
+        }
+        each_type!(self, values => extend(values, bytes));
+    }
+
+    /// The little-endian bytes of the values at these places.
+    pub fn to_le(&self, places: std::ops::Range<usize>) -> Vec<u8> {
+        fn append<T: Element>(values: &[T]) -> Vec<u8> {
+            let mut out = Vec::with_capacity(std::mem::size_of_val(values));
+            T::append(values, &mut out);
+            out
+        }
+        each_type!(self, values => append(&values[places]))
+    }
+
+    /// The type of the values.
+    pub fn element(&self) -> ElementType {
+        match self {
+            Self::I32(_) => ElementType::I32,
+            Self::I64(_) => ElementType::I64,
+            Self::F32(_) => ElementType::F32,
+            Self::F64(_) => ElementType::F64,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         each_type!(self, values => values.len())

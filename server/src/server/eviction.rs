@@ -79,12 +79,15 @@ pub(super) fn sweep(slot: &Slot, now: Instant, idle: Duration) -> usize {
     if gone.is_empty() {
         return 0;
     }
-    let description = &slot.description;
+    let (description, before) = (&slot.description, partition.last_epoch());
     let position = partition.apply(
         description.rule,
         description.cols,
         Record::Evict { lanes: &gone },
     );
+    if let Some(durable) = &slot.durable {
+        durable.evicted(description, &partition, before, &gone, &slot.safe);
+    }
     slot.changed(&partition);
     for lane in &gone {
         idleness.seen.remove(lane);

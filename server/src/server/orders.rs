@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, Incarnation, ModelSpec, Partitioning,
+    ErrorBody, ErrorCode, Incarnation, ModelSpec,
     control::{HeldPartition, Hold, Orders},
-    spec::MAX_PARTITIONS,
 };
 
-use super::state::{Model, Models, Slot, State};
+use super::{
+    durable::Durable,
+    keeper,
+    state::{Model, Models, Slot, State},
+};
 use crate::partition::{Description, Loss, Partition};
 
 /// Obeys, or refuses as a whole what it is told to hold; what it is told to drop is dropped either way.
@@ -29,13 +32,22 @@ pub(super) async fn obey(state: &State, orders: Orders) -> Result<(), ErrorBody>
             });
         }
         state.models.store(Arc::new(models.clone()));
+        // What was dropped may not come back with the next start: whoever ordered it is told when that is sure.
+        let drops = orders.drop.iter().map(|d| d.incarnation);
+        keeper::dropped(state, drops).await?;
     }
     if orders.hold.is_empty() {
         return Ok(());
     }
     let mut used = models.bytes();
+    let mut made = 0;
     for hold in orders.hold {
-        take(state, &mut models, &mut used, hold).await?;
+        made = made.max(take(state, &mut models, &mut used, hold).await?);
+    }
+    if let Some(log) = state.log.get() {
+        // What is confirmed to be made is there after a restart.
+        let reached = log.reached(made).await;
+        reached.map_err(|failure| ErrorBody::new(ErrorCode::StorageFailed, failure.to_string()))?;
     }
     state.models.store(Arc::new(models));
     Ok(())
@@ -82,18 +94,19 @@ fn admit(state: &State, orders: &Orders) -> Result<(), ErrorBody> {
     Ok(())
 }
 
+/// Takes partitions of a model; says up to where the log must be synced until they are there for good.
 async fn take(
     state: &State,
     models: &mut Models,
     used: &mut u64,
     hold: Hold,
-) -> Result<(), ErrorBody> {
+) -> Result<u64, ErrorBody> {
     let incarnation = hold.incarnation;
     if state.tombstones().reason(incarnation).is_some() {
         tracing::debug!(model = %incarnation, "a late order for a model that was dropped");
-        return Ok(());
+        return Ok(0);
     }
-    check_spec(&hold.spec)?;
+    hold.spec.check()?;
     let (spec, mut slots) = match models.by_incarnation.get(&incarnation) {
         Some(model) if *model.spec == hold.spec => (Arc::clone(&model.spec), model.slots.clone()),
         Some(model) => {
@@ -111,7 +124,11 @@ async fn take(
             (Arc::new(hold.spec), slots)
         }
     };
-    let (mut made, mut absent) = (0, 0);
+    let log = state.log.get().filter(|_| spec.durability().is_logged());
+    if log.is_none() && spec.durability().is_logged() && hold.creating {
+        return Err(no_disk(state, &spec));
+    }
+    let (mut made, mut absent, mut end) = (0, 0, 0);
     for held in &hold.partitions {
         let count = slots.len();
         let Some(slot) = slots.get_mut(held.partition as usize) else {
@@ -135,14 +152,23 @@ async fn take(
         }
         let description = Description::new(&spec, incarnation, held.partition);
         let partition = if hold.creating && !held.lost {
+            if let Some(log) = log {
+                log.admits()?;
+            }
             made += 1;
             make(state, used, &description, &spec, held)?
         } else {
             absent += 1;
-            Partition::absent(&description, held.epoch)
+            let loss = state.why_absent(incarnation, held.partition);
+            Partition::absent(&description, held.epoch, loss)
         };
         let lost = partition.loss().is_some();
-        let new = Arc::new(Slot::new(description, partition));
+        let durable = log.map(|log| Durable::new(log.clone(), state.boot, spec.durability(), None));
+        let new = Arc::new(Slot::new(description, partition, durable));
+        if !lost && let Some(durable) = &new.durable {
+            let made = durable.made(&new.description, &spec, held.epoch, &new.safe);
+            end = made.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
+        }
         if held.lost {
             new.loss_is_known();
         } else if lost {
@@ -156,7 +182,20 @@ async fn take(
     models
         .by_incarnation
         .insert(incarnation, Arc::new(Model { spec, slots }));
-    Ok(())
+    Ok(end)
+}
+
+fn no_disk(state: &State, spec: &ModelSpec) -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::DoesNotFit,
+        format!(
+            "model '{}' is to survive the end of a process ({}), and server {} has no data directory; start it with \
+             --data-dir DIR",
+            spec.name,
+            spec.durability(),
+            state.id
+        ),
+    )
 }
 
 fn report(spec: &ModelSpec, incarnation: Incarnation, made: usize, absent: usize) {
@@ -199,27 +238,4 @@ fn make(
         .map_err(|error| does_not_fit(format!("the system has no memory for it ({error})")))?;
     *used = sum;
     Ok(partition)
-}
-
-/// Whether a spec is one that partitions can be made of: the arithmetic of layouts relies on it.
-fn check_spec(spec: &ModelSpec) -> Result<(), ErrorBody> {
-    spec.validate()?;
-    let given = match &spec.partitioning {
-        Partitioning::Range | Partitioning::Cyclic => spec.partition_count as usize,
-        Partitioning::Boundaries { starts } => starts.len(),
-        Partitioning::Named { sizes, .. } => sizes.len(),
-    };
-    if spec.partition_count == 0
-        || spec.partition_count > MAX_PARTITIONS
-        || given != spec.partition_count as usize
-    {
-        return Err(ErrorBody::new(
-            ErrorCode::InvalidSpec,
-            format!(
-                "model '{}' cannot have {} partitions",
-                spec.name, spec.partition_count
-            ),
-        ));
-    }
-    Ok(())
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use glint_protocol::{
-    Epoch, ErrorBody, Position,
+    Epoch, ErrorBody, ErrorCode, Position,
     frame::{Kind, ReplyHeader, Request, ResultHeader, Status},
 };
 
 use super::{
+    durable::Payload,
     request::{check_distinct, put_result},
     state::{Counters, Slot, State},
 };
@@ -18,6 +19,7 @@ use crate::{
     partition::{
         Outcome, Verdict,
         check::{Checked, check},
+        judge::Pushed,
     },
 };
 
@@ -32,7 +34,7 @@ pub(super) struct Judged {
 ///
 /// # Errors
 /// `bad_request` or `unsupported_protocol`: nothing of the request was applied.
-pub(super) fn judge(state: &State, body: &[u8], now: u64) -> Result<Vec<Judged>, ErrorBody> {
+pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>, ErrorBody> {
     let request = Request::parse(body, Kind::Push)?;
     check_distinct(&request)?;
     Counters::add(&state.counters.pushes, 1);
@@ -52,15 +54,31 @@ pub(super) fn judge(state: &State, body: &[u8], now: u64) -> Result<Vec<Judged>,
                 Ok(checked) => Ok(checked),
                 Err(error) => Err(error.clone()),
             };
-            let mut partition = slot.lock();
-            let verdict = partition.judge_and_apply(
-                &slot.description,
+            let logged = slot.durable.as_ref().filter(|_| checked.is_ok());
+            let logged = logged.map(|durable| (durable, Payload::new(body, group)));
+            let pushed = Pushed {
                 lane,
                 number,
-                &group.header,
-                checked,
+                header: &group.header,
                 now,
-            );
+            };
+            let mut partition = slot.lock();
+            let (position, before) = (partition.position(), partition.last_epoch());
+            let verdict =
+                partition.judge_and_apply(&slot.description, pushed, checked, slot.room());
+            if partition.position() != position
+                && let Some((durable, payload)) = logged
+            {
+                // Under the same lock: the log has the records of a partition in their order.
+                durable.pushed(
+                    &slot.description,
+                    &partition,
+                    before,
+                    (lane, number),
+                    payload,
+                    &slot.safe,
+                );
+            }
             slot.changed(&partition);
             if partition.loss().is_some() {
                 state.note_loss(slot);
@@ -87,6 +105,7 @@ impl Judged {
                 epoch: Epoch(0),
                 position: Position(0),
                 repeated: false,
+                after_loss: None,
             },
         }
     }
@@ -99,11 +118,25 @@ async fn settled(slot: &Slot, position: Position) {
 }
 
 /// Waits until every verdict may be told.
-pub(super) async fn all_settled(judged: &[Judged]) {
-    for judged in judged {
-        if let Some(slot) = &judged.slot {
-            settled(slot, judged.verdict.position).await;
+///
+/// # Errors
+/// `retry` when that will never be, since the log has failed: nobody knows what the disk has, so nothing is settled.
+pub(super) async fn all_settled(state: &State, judged: &[Judged]) -> Result<(), ErrorBody> {
+    let all = async {
+        for judged in judged {
+            if let Some(slot) = &judged.slot {
+                settled(slot, judged.verdict.position).await;
+            }
         }
+    };
+    let Some(log) = state.log.get() else {
+        all.await;
+        return Ok(());
+    };
+    tokio::select! {
+        biased;
+        () = all => Ok(()),
+        failure = log.failed() => Err(ErrorBody::new(ErrorCode::Retry, failure.to_string())),
     }
 }
 
@@ -123,14 +156,18 @@ pub(super) fn reply(state: &State, judged: &[Judged]) -> Result<Charged, ErrorBo
             Outcome::Skipped => Ok(Status::Skipped),
             Outcome::Refused(error) => Err(error),
         };
+        let at = out.len();
         put_result(out, status, verdict.epoch, verdict.position);
+        if let Some(last) = verdict.after_loss {
+            ResultHeader::flag_loss(&mut out[at..], last);
+        }
     }
     Ok(reply)
 }
 
 /// Judges and answers without waiting: with one copy in memory every verdict is safe at once.
 pub(super) fn now(state: &State, body: &[u8], now: u64) -> Result<Bytes, ErrorBody> {
-    let judged = judge(state, body, now)?;
+    let judged = judge(state, &Bytes::copy_from_slice(body), now)?;
     Ok(reply(state, &judged)?.freeze())
 }
 
@@ -155,6 +192,7 @@ pub(super) fn merge_only(state: &State, body: &[u8]) -> Result<Bytes, ErrorBody>
                 epoch: partition.epoch(),
                 position: partition.position(),
                 repeated: false,
+                after_loss: None,
             },
         })
     };

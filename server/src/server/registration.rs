@@ -7,7 +7,7 @@ use std::{
 };
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, OsBoot, Term,
+    ClusterId, ErrorBody, ErrorCode, OsBoot, Term,
     control::{Heartbeat, Leave, Register, Registered},
 };
 use glint_world::Shutdown;
@@ -19,6 +19,7 @@ use super::{
     orders,
     state::State,
 };
+use crate::log::volume::Manifest;
 
 /// The first and the longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
@@ -100,17 +101,19 @@ impl Troubles {
 }
 
 async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Duration), LinkError> {
+    // Read once: its lock would otherwise be held, and asked for again, until the request is whole.
+    let heard = *state.heard();
     let request = Register {
         server: state.id.clone(),
         url: url.to_owned(),
         boot: state.boot,
-        cluster: state.heard().cluster,
+        cluster: heard.cluster,
         capacity_bytes: state.capacity_bytes,
         copies: state.copies(),
         models: state.held_models(),
-        volume: None,
+        volume: state.volume.get().copied(),
         os_boot: OsBoot(state.world.os_boot),
-        term: state.heard().term,
+        term: heard.term,
     };
     let answer: Registered = link.post("/v1/servers/register", &request).await?;
     let term = answer.orders.term;
@@ -132,8 +135,35 @@ pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), 
             ),
         ));
     }
+    belong(state, answer.cluster).await?;
     orders::obey(state, answer.orders).await?;
     state.registered.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Notes in the data directory which cluster it belongs to, before anything of that cluster is in it.
+async fn belong(state: &State, cluster: ClusterId) -> Result<(), ErrorBody> {
+    let Some(disk) = &state.disk else {
+        return Ok(());
+    };
+    let mut manifest = state.manifest.lock().await;
+    if let Some(known) = manifest.as_mut().filter(|m| m.cluster != Some(cluster)) {
+        if state.models.load().slots().next().is_some() && known.cluster.is_some() {
+            // It holds partitions of another cluster; the orders will be refused for that.
+            return Ok(());
+        }
+        let belongs = Manifest {
+            cluster: Some(cluster),
+            ..*known
+        };
+        belongs.store(&**disk).await.map_err(|error| {
+            ErrorBody::new(
+                ErrorCode::StorageFailed,
+                format!("the data directory cannot be written: {error}"),
+            )
+        })?;
+        *known = belongs;
+    }
     Ok(())
 }
 

@@ -80,10 +80,11 @@ async fn answer_push(Shared(state): Shared<Arc<State>>, request: Request) -> Ans
     let now = state.world.clock.unix_ms();
     let reply = match format {
         Format::Binary => {
-            let judged = push::judge(&state, body.as_ref(), now)?;
-            // The bytes are merged: another request may have the buffer while the verdicts wait.
+            let body = body.freeze();
+            let judged = push::judge(&state, &body, now)?;
+            // The bytes are merged: another request may have the buffer while the verdicts wait, unless the log has it.
             drop(body);
-            push::all_settled(&judged).await;
+            push::all_settled(&state, &judged).await?;
             push::reply(&state, &judged)?.freeze()
         }
         Format::Json => json::push(&state, body.as_ref(), now).await?.into(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -11,22 +11,38 @@ use std::{
 use arc_swap::ArcSwap;
 use glint_protocol::{
     Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId, Term,
-    control::{CopyReport, HeldModel, ServerLoad},
+    control::{CopyReport, HeldModel, ServerLoad, Volume},
     error::GoneReason,
     frame::GroupHeader,
 };
-use glint_world::{World, http::Url};
+use glint_world::{Disk, World, http::Url};
 
-use super::{ServerConfig, eviction::Idleness, safe::SafePosition};
+use super::{ServerConfig, durable::Durable, eviction::Idleness};
 use crate::{
     http::body::Bodies,
+    log::{Log, volume::Manifest},
     partition::{Description, Loss, Partition},
+    safe::SafePosition,
 };
 
 /// Everything that the tasks of a server share.
 pub(super) struct State {
     pub(super) world: World,
     pub(super) id: ServerId,
+    /// The log of durable models, once the data directory was read; none without one.
+    pub(super) log: OnceLock<Log>,
+    /// Where that log is.
+    pub(super) disk: Option<Arc<dyn Disk>>,
+    /// Held while files of partitions are put in place or removed.
+    pub(super) files: tokio::sync::Mutex<()>,
+    /// What the data directory says of itself.
+    pub(super) manifest: tokio::sync::Mutex<Option<Manifest>>,
+    /// The data directory as this start found it.
+    pub(super) volume: OnceLock<Volume>,
+    /// Partitions whose files are damaged, and how: what they are is known once the master orders to hold them.
+    pub(super) damaged: Mutex<BTreeMap<(Incarnation, u32), Arc<str>>>,
+    /// Models that were dropped, and where in the log that is said: their files are cleared away once it is synced.
+    pub(super) dropped: Mutex<Vec<(Incarnation, u64)>>,
     pub(super) boot: Boot,
     pub(super) capacity_bytes: u64,
     pub(super) bodies: Bodies,
@@ -68,7 +84,9 @@ pub(super) struct Slot {
     pub(super) description: Description,
     partition: Mutex<Partition>,
     /// When its verdicts may be told.
-    pub(super) safe: SafePosition,
+    pub(super) safe: Arc<SafePosition>,
+    /// What it has in the log; none of a `memory` model.
+    pub(super) durable: Option<Durable>,
     /// Whether the master knows, or is about to be told, that its values are lost.
     loss_told: AtomicBool,
     /// Entries in its ledger, to be read without the lock.
@@ -131,11 +149,19 @@ impl Tombstones {
 }
 
 impl Slot {
-    pub(super) fn new(description: Description, partition: Partition) -> Self {
+    pub(super) fn new(
+        description: Description,
+        partition: Partition,
+        durable: Option<Durable>,
+    ) -> Self {
+        let safe = SafePosition::default();
+        // What was there at its beginning is safe: it was recovered from a synced log, or is only in memory.
+        safe.raise(partition.position());
         Self {
             description,
             partition: Mutex::new(partition),
-            safe: SafePosition::default(),
+            safe: Arc::new(safe),
+            durable,
             loss_told: AtomicBool::new(false),
             entries: AtomicU64::new(0),
             idleness: Mutex::default(),
@@ -163,8 +189,15 @@ impl Slot {
     pub(super) fn changed(&self, partition: &Partition) {
         self.entries
             .store(partition.ledger().len() as u64, Ordering::Relaxed);
-        // The only copy is this one, in memory: what is applied is as safe as it gets.
-        self.safe.raise(partition.position());
+        if self.durable.is_none() {
+            // The only copy is this one, in memory: what is applied is as safe as it gets.
+            self.safe.raise(partition.position());
+        }
+    }
+
+    /// Whether there is room for the record of another push.
+    pub(super) fn room(&self) -> Result<(), ErrorBody> {
+        self.durable.as_ref().map_or(Ok(()), Durable::room)
     }
 }
 
@@ -190,6 +223,13 @@ impl State {
         let own = || ServerId(url.authority().to_owned());
         Self {
             world,
+            log: OnceLock::new(),
+            disk: config.disk.clone(),
+            files: tokio::sync::Mutex::default(),
+            manifest: tokio::sync::Mutex::default(),
+            volume: OnceLock::new(),
+            damaged: Mutex::default(),
+            dropped: Mutex::default(),
             id: config.id.clone().unwrap_or_else(own),
             boot,
             capacity_bytes: config.capacity_bytes,
@@ -214,11 +254,38 @@ impl State {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why a partition that the master has placed here is not.
+    pub(super) fn why_absent(&self, incarnation: Incarnation, partition: u32) -> Loss {
+        let damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = damaged.get(&(incarnation, partition));
+        why.map_or(Loss::Absent, |why| Loss::Damaged(Arc::clone(why)))
+    }
+
     /// Has the master told, once, that a partition has lost its values: the next registration leaves it out.
     pub(super) fn note_loss(&self, slot: &Slot) {
         if !slot.loss_told.swap(true, Ordering::Relaxed) {
             self.found_loss.store(true, Ordering::Release);
         }
+    }
+
+    pub(super) fn dropped(&self) -> MutexGuard<'_, Vec<(Incarnation, u64)>> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a model is of which it holds partitions.
+    pub(super) fn spec(&self, incarnation: Incarnation) -> Option<ModelSpec> {
+        let models = self.models.load();
+        let model = models.by_incarnation.get(&incarnation)?;
+        Some(ModelSpec::clone(&model.spec))
+    }
+
+    /// Whether it holds exactly this.
+    pub(super) fn holds(&self, slot: &Arc<Slot>) -> bool {
+        let models = self.models.load();
+        let description = &slot.description;
+        let model = models.by_incarnation.get(&description.incarnation);
+        let held = model.and_then(|m| m.slots.get(description.partition as usize)?.as_ref());
+        held.is_some_and(|held| Arc::ptr_eq(held, slot))
     }
 
     pub(super) fn is_registered(&self) -> bool {
@@ -324,7 +391,7 @@ impl State {
                 partition: slot.description.partition,
                 epoch: partition.epoch(),
                 position: partition.position(),
-                last_epoch: partition.epoch(),
+                last_epoch: partition.last_epoch(),
             })
         };
         models.slots().filter_map(report).collect()

@@ -389,10 +389,15 @@ impl ResultHeader {
         out[8..16].copy_from_slice(&self.epoch.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.position.0.to_le_bytes());
         if let Some(last) = self.after_loss {
-            out[2..4].copy_from_slice(&AFTER_LOSS.to_le_bytes());
-            out[24..32].copy_from_slice(&last.0.to_le_bytes());
+            Self::flag_loss(&mut out, last);
         }
         out
+    }
+
+    /// Notes in an encoded header that the partition has forgotten updates after the number `last` of the lane.
+    pub fn flag_loss(encoded: &mut [u8], last: Number) {
+        encoded[2..4].copy_from_slice(&AFTER_LOSS.to_le_bytes());
+        encoded[24..32].copy_from_slice(&last.0.to_le_bytes());
     }
 
     /// From bytes. A status that this version does not know becomes [`ErrorCode::Internal`].

@@ -173,7 +173,7 @@ fn an_acknowledgement_that_is_not_in_the_ledger_makes_the_partition_lost() {
         let before = alone.first();
         let verdict = alone.add(LANE, number, prev, 1);
         assert_eq!(refusal(&verdict).code, ErrorCode::Lost);
-        assert_eq!(alone.partition.loss(), Some(Loss::Forgotten));
+        assert_eq!(alone.partition.loss(), Some(&Loss::Forgotten));
         let other = alone.add(lane(NOW, 77), 1, 0, 1);
         assert_eq!(refusal(&other).code, ErrorCode::Lost);
         assert_eq!(alone.first(), before);

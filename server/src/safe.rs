@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use glint_protocol::Position;
 use tokio::sync::Notify;
 
-/// How far a partition's log is safe. With one copy, in memory, what is applied is safe, so whoever applies raises it.
+/// How far a partition's log is safe. What is applied to a `memory` model is safe at once, so
+/// whoever applies raises it; of the others the log does, once the system or the disk has the record.
 #[derive(Debug, Default)]
-pub(super) struct SafePosition {
+pub struct SafePosition {
     position: AtomicU64,
     risen: Notify,
 }
 
 impl SafePosition {
     /// Everything up to `position` is safe now.
-    pub(super) fn raise(&self, position: Position) {
+    pub fn raise(&self, position: Position) {
         if self.position.fetch_max(position.0, Ordering::Release) < position.0 {
             self.risen.notify_waiters();
         }
@@ -25,7 +26,7 @@ impl SafePosition {
     }
 
     /// Waits until everything up to `position` is safe.
-    pub(super) async fn reached(&self, position: Position) {
+    pub async fn reached(&self, position: Position) {
         while !self.has(position) {
             let risen = self.risen.notified();
             let mut risen = std::pin::pin!(risen);

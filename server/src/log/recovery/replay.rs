@@ -1,0 +1,377 @@
+//! The records of the stream applied to partitions, in the order of each partition, many partitions at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use glint_protocol::{
+    Incarnation, ModelSpec, Number, Position,
+    frame::{Group, GroupHeader, Op},
+};
+use glint_world::World;
+
+use super::stream::Judged;
+use super::{AT_ONCE, Recovered, RecoveredModel, RecoveredPartition, RecoveryError, beside};
+use crate::{
+    log::{
+        record::{Header, Kind, decode_lanes},
+        segment::{Damage, HEADER_BYTES, Item, Located},
+        snapshot::About,
+    },
+    partition::{Description, Partition, Record, check::check},
+};
+
+/// Records that are applied where they are found; more than that are spread.
+const FEW_BYTES: u64 = 1 << 20;
+
+type Key = (Incarnation, u32);
+
+/// Partitions on their way back.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    specs: BTreeMap<Incarnation, Arc<ModelSpec>>,
+    parts: BTreeMap<Key, Part>,
+    lost: BTreeMap<Key, Arc<str>>,
+    /// Partitions of which there are records and no beginning, and where the first is.
+    headless: BTreeMap<Key, Arc<str>>,
+    dropped: BTreeSet<Incarnation>,
+    tail: Vec<(Header, Bytes)>,
+}
+
+#[derive(Debug)]
+struct Part {
+    description: Description,
+    partition: Partition,
+    /// Records before this place are in its snapshot.
+    cut: u64,
+    needed_from: Option<u64>,
+    /// It may have had a record where something is damaged.
+    suspect: Option<Arc<str>>,
+    lost: Option<Arc<str>>,
+}
+
+impl Replay {
+    /// A partition as its snapshot has it.
+    pub(super) fn base(&mut self, about: About, partition: Partition) {
+        let key = (about.incarnation, about.partition);
+        if self.lost.contains_key(&key) {
+            return;
+        }
+        let spec = self
+            .specs
+            .entry(about.incarnation)
+            .or_insert_with(|| Arc::new(about.spec));
+        let part = Part {
+            description: Description::new(spec, about.incarnation, about.partition),
+            partition,
+            cut: about.offset,
+            needed_from: None,
+            suspect: None,
+            lost: None,
+        };
+        self.parts.insert(key, part);
+    }
+
+    /// A partition that cannot be had back.
+    pub(super) fn lose(&mut self, incarnation: Incarnation, partition: u32, why: Arc<str>) {
+        let key = (incarnation, partition);
+        self.parts.remove(&key);
+        self.lost.entry(key).or_insert(why);
+    }
+
+    /// The highest place at which a snapshot is cut: the stream goes on beyond it.
+    pub(super) fn highest_cut(&self) -> u64 {
+        self.parts.values().map(|p| p.cut).max().unwrap_or(0)
+    }
+
+    /// Something is missing here, and nobody knows whose it was.
+    pub(super) fn damaged(&mut self, range: Range<u64>, what: &str) {
+        let what: Arc<str> = what.into();
+        for part in self.parts.values_mut() {
+            if part.cut < range.end {
+                part.suspect.get_or_insert_with(|| Arc::clone(&what));
+            }
+        }
+    }
+
+    /// Applies a segment.
+    pub(super) async fn apply(
+        &mut self,
+        world: &World,
+        judged: Judged,
+    ) -> Result<(), RecoveryError> {
+        let mut gathered = Gathered::default();
+        for item in judged.items {
+            let place = |offset: u64| {
+                let at = offset.saturating_sub(judged.start) + HEADER_BYTES as u64;
+                format!("'{}' at byte {at}", judged.name)
+            };
+            match item {
+                Item::Record(record) => {
+                    if record.header.offset >= judged.known {
+                        self.tail.push((record.header, record.payload.clone()));
+                    }
+                    match record.header.kind {
+                        Kind::Make => self.make(&record, &place(record.header.offset))?,
+                        Kind::Drop => {
+                            self.flush(world, &mut gathered).await?;
+                            self.drop_model(record.header.incarnation);
+                        }
+                        Kind::Update | Kind::Skip | Kind::Evict => {
+                            let key = (record.header.incarnation, record.header.partition);
+                            if self.parts.contains_key(&key) {
+                                gathered.push(key, record);
+                            } else if !self.lost.contains_key(&key) {
+                                let why = format!(
+                                    "its records begin in {} without what was before",
+                                    place(record.header.offset)
+                                );
+                                self.headless.entry(key).or_insert_with(|| why.into());
+                            }
+                        }
+                    }
+                }
+                Item::Damage(Damage { range, whose }) => {
+                    self.flush(world, &mut gathered).await?;
+                    let what = format!("{} is damaged", place(range.start));
+                    tracing::error!(
+                        file = judged.name,
+                        bytes = range.end - range.start,
+                        "the log is damaged: {what}"
+                    );
+                    match whose.filter(|_| range.end <= judged.known) {
+                        Some((incarnation, partition, position)) => {
+                            self.missing((incarnation, partition), position, what.into());
+                        }
+                        None => self.damaged(range, &what),
+                    }
+                }
+            }
+        }
+        self.flush(world, &mut gathered).await
+    }
+
+    /// A record of this partition, to this position, is damaged.
+    fn missing(&mut self, key: Key, position: Position, what: Arc<str>) {
+        match self.parts.get_mut(&key) {
+            Some(part) if position <= part.partition.position() && position > Position(0) => {}
+            Some(part) => {
+                part.lost.get_or_insert(what);
+            }
+            // Perhaps that which would have made it.
+            None => {
+                self.headless.entry(key).or_insert(what);
+            }
+        }
+    }
+
+    fn make(&mut self, record: &Located, place: &str) -> Result<(), RecoveryError> {
+        let header = &record.header;
+        let key = (header.incarnation, header.partition);
+        if self.parts.contains_key(&key) || self.lost.contains_key(&key) {
+            return Ok(());
+        }
+        let spec = match self.specs.get(&header.incarnation) {
+            Some(spec) => Arc::clone(spec),
+            None => match serde_json::from_slice::<ModelSpec>(&record.payload) {
+                Ok(spec) if spec.check().is_ok() => Arc::new(spec),
+                _ => {
+                    let why = format!("{place} does not say what the model is");
+                    self.lost.insert(key, why.into());
+                    return Ok(());
+                }
+            },
+        };
+        if header.partition >= spec.partition_count {
+            return Ok(());
+        }
+        let description = Description::new(&spec, header.incarnation, header.partition);
+        let partition = Partition::new(&description, &spec, header.epoch)
+            .map_err(|_| RecoveryError::Memory(place.to_owned()))?;
+        self.specs.insert(header.incarnation, spec);
+        self.headless.remove(&key);
+        let part = Part {
+            description,
+            partition,
+            cut: header.offset,
+            needed_from: Some(header.offset),
+            suspect: None,
+            lost: None,
+        };
+        self.parts.insert(key, part);
+        Ok(())
+    }
+
+    fn drop_model(&mut self, dropped: Incarnation) {
+        let first = Incarnation {
+            generation: 0,
+            ..dropped
+        };
+        let range = (first, 0)..=(dropped, u32::MAX);
+        self.parts.retain(|key, _| !range.contains(key));
+        self.lost.retain(|key, _| !range.contains(key));
+        self.headless.retain(|key, _| !range.contains(key));
+        self.specs.retain(|i, _| !(first..=dropped).contains(i));
+        self.dropped.insert(dropped);
+    }
+
+    /// Applies what has gathered.
+    async fn flush(&mut self, world: &World, gathered: &mut Gathered) -> Result<(), RecoveryError> {
+        let Gathered { records, bytes } = std::mem::take(gathered);
+        if bytes <= FEW_BYTES || records.len() < 2 {
+            for (key, records) in records {
+                if let Some(part) = self.parts.get_mut(&key) {
+                    records.iter().for_each(|record| part.take(record));
+                }
+            }
+            return Ok(());
+        }
+        let mut shares: Vec<Vec<(Key, Part, Vec<Located>)>> = Vec::new();
+        shares.resize_with(AT_ONCE, Vec::new);
+        for (index, (key, records)) in records.into_iter().enumerate() {
+            if let Some(part) = self.parts.remove(&key) {
+                shares[index % AT_ONCE].push((key, part, records));
+            }
+        }
+        let mut working = Vec::new();
+        for share in shares {
+            working.push(beside(world, async move {
+                let mut done = Vec::with_capacity(share.len());
+                for (key, mut part, records) in share {
+                    records.iter().for_each(|record| part.take(record));
+                    done.push((key, part));
+                    tokio::task::yield_now().await;
+                }
+                done
+            }));
+        }
+        for share in working {
+            self.parts.extend(share.await?);
+        }
+        Ok(())
+    }
+
+    /// What came of it.
+    pub(super) fn finish(self) -> Recovered {
+        let mut recovered = Recovered {
+            lost: self.lost,
+            dropped: self.dropped.into_iter().collect(),
+            tail: self.tail,
+            ..Recovered::default()
+        };
+        recovered.lost.extend(self.headless);
+        for ((incarnation, index), part) in self.parts {
+            if let Some(why) = part.lost.or(part.suspect) {
+                recovered.lost.insert((incarnation, index), why);
+                continue;
+            }
+            let Some(spec) = self.specs.get(&incarnation) else {
+                continue;
+            };
+            let model = recovered
+                .models
+                .entry(incarnation)
+                .or_insert_with(|| RecoveredModel {
+                    spec: Arc::clone(spec),
+                    partitions: BTreeMap::new(),
+                });
+            let partition = RecoveredPartition {
+                partition: part.partition,
+                needed_from: part.needed_from,
+            };
+            model.partitions.insert(index, partition);
+        }
+        recovered
+    }
+}
+
+/// Records that wait to be applied.
+#[derive(Default)]
+struct Gathered {
+    records: BTreeMap<Key, Vec<Located>>,
+    bytes: u64,
+}
+
+impl Gathered {
+    fn push(&mut self, key: Key, record: Located) {
+        self.bytes += record.header.record_bytes();
+        self.records.entry(key).or_default().push(record);
+    }
+}
+
+impl Part {
+    /// Applies a record, if it is the next.
+    fn take(&mut self, record: &Located) {
+        let header = &record.header;
+        if self.lost.is_some() || header.position <= self.partition.position() {
+            return;
+        }
+        let follows = header.position == self.partition.position().next()
+            && header.previous == self.partition.last_epoch();
+        if !follows {
+            let why = self.suspect.take().unwrap_or_else(|| {
+                format!(
+                    "the log goes on at position {} of epoch {} after {} of epoch {}",
+                    header.position,
+                    header.previous,
+                    self.partition.position(),
+                    self.partition.last_epoch()
+                )
+                .into()
+            });
+            self.lost = Some(why);
+            return;
+        }
+        self.suspect = None;
+        self.needed_from.get_or_insert(header.offset);
+        self.partition.raise_epoch(header.epoch);
+        if let Err(why) = self.apply(header, &record.payload) {
+            self.lost = Some(why.into());
+        }
+    }
+
+    fn apply(&mut self, header: &Header, payload: &[u8]) -> Result<(), String> {
+        let description = &self.description;
+        let (lane, number) = (header.lane, header.number);
+        let mut lanes = Vec::new();
+        let checked;
+        let record = match header.kind {
+            Kind::Skip => Record::Skip { lane, number },
+            Kind::Evict => {
+                lanes.extend(decode_lanes(payload));
+                Record::Evict { lanes: &lanes }
+            }
+            Kind::Update | Kind::Make | Kind::Drop => {
+                let group = Group {
+                    header: GroupHeader {
+                        incarnation: header.incarnation,
+                        partition: header.partition,
+                        epoch: header.epoch,
+                        prev: Number(0),
+                        digest: header.digest,
+                        op: Op::Update,
+                        element: Some(description.element),
+                        sections: header.sections,
+                        length: header.length,
+                    },
+                    bytes: payload,
+                };
+                // What was written was valid; but the program that reads it may be another.
+                checked = check(description, &group, u64::MAX)
+                    .map_err(|error| format!("a record of the log is not valid: {error}"))?;
+                Record::Update {
+                    lane,
+                    number,
+                    digest: header.digest,
+                    sections: &checked.sections,
+                }
+            }
+        };
+        self.partition
+            .apply(description.rule, description.cols, record);
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The segments as one stream: what is in it, where it ends, and which damage is real.
+
+use std::{collections::VecDeque, ops::Range};
+
+use glint_protocol::VolumeId;
+use glint_world::{Disk, disk::load};
+
+use super::RecoveryError;
+use crate::log::segment::{self, Damage, Item, Unreadable};
+
+/// A segment as it was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// Where it begins.
+    start: u64,
+    /// Where it ends; once the next is known, where that begins.
+    end: u64,
+    /// Where the one before ends.
+    follows: u64,
+    items: Vec<Item>,
+    /// The highest place that it knows to be synced.
+    known: u64,
+}
+
+/// A segment, or its part that belongs to the stream. Damage in it is real.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// The file's name.
+    pub(super) name: String,
+    /// Where the segment begins.
+    pub(super) start: u64,
+    /// Its content.
+    pub(super) items: Vec<Item>,
+    /// From here on nothing is known to be synced.
+    pub(super) known: u64,
+}
+
+/// Reads a segment.
+pub(super) async fn read(
+    disk: &dyn Disk,
+    start: u64,
+    volume: VolumeId,
+) -> Result<Read, RecoveryError> {
+    let name = segment::name(start);
+    let file = load(disk, &name).await?.unwrap_or_default();
+    let bytes = file.len().saturating_sub(segment::HEADER_BYTES) as u64;
+    match segment::parse(&file) {
+        Ok(parsed) if parsed.header.start == start && parsed.header.volume == volume => {
+            let synced = parsed.items.iter().filter_map(|item| match item {
+                Item::Record(record) => Some(record.header.synced),
+                Item::Damage(_) => None,
+            });
+            Ok(Read {
+                start,
+                end: parsed.end,
+                follows: parsed.header.follows.min(start),
+                known: synced.fold(parsed.header.synced, u64::max),
+                items: parsed.items,
+            })
+        }
+        // Without its header nobody can tell its records from what clients pushed.
+        Ok(_) | Err(Unreadable::Damaged) => Ok(Read {
+            start,
+            end: start + bytes,
+            follows: start,
+            items: damage(start..start + bytes).into_iter().collect(),
+            known: 0,
+        }),
+        Err(Unreadable::Newer(version)) => Err(RecoveryError::Newer(name, version)),
+    }
+}
+
+fn damage(range: Range<u64>) -> Option<Item> {
+    (!range.is_empty()).then_some(Item::Damage(Damage { range, whose: None }))
+}
+
+/// Segments on their way. Where one begins, the one before ends; and when one was made, the last but one before it was
+/// synced: so of three the first can be judged.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    held: VecDeque<Read>,
+    known: u64,
+    end: u64,
+    /// Whether the end was found: nothing beyond it counts.
+    ended: bool,
+}
+
+impl Stream {
+    /// Up to where everything was known to be synced.
+    pub(super) fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// Where the stream ends, as far as it was judged.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Takes the next segment; gives one that can be judged now.
+    pub(super) fn push(&mut self, read: Read) -> Option<Judged> {
+        self.known = self.known.max(read.known);
+        if let Some(before) = self.held.back_mut() {
+            before.items.extend(damage(before.end..read.follows));
+        }
+        for before in &mut self.held {
+            before
+                .items
+                .retain(|item| item.range().start < read.follows);
+            before.end = before.end.min(read.follows).max(before.start);
+        }
+        self.held.push_back(read);
+        if self.held.len() < 3 {
+            return None;
+        }
+        self.judge()
+    }
+
+    /// Judges the rest.
+    pub(super) fn finish(&mut self) -> Vec<Judged> {
+        if let Some(last) = self.held.back_mut() {
+            // What was synced and is not there any more.
+            last.items.extend(damage(last.end..self.known));
+            last.end = last.end.max(self.known);
+        }
+        std::iter::from_fn(|| self.judge()).collect()
+    }
+
+    fn judge(&mut self) -> Option<Judged> {
+        if self.ended {
+            return None;
+        }
+        let mut read = self.held.pop_front()?;
+        let known = self.known;
+        let torn = read.items.iter().find_map(|item| match item {
+            Item::Damage(damage) if damage.range.end > known => Some(damage.range.start.max(known)),
+            _ => None,
+        });
+        if let Some(cut) = torn {
+            let bytes = self.held.back().map_or(read.end, |last| last.end) - cut;
+            tracing::info!(
+                file = segment::name(read.start),
+                at = cut - read.start + segment::HEADER_BYTES as u64,
+                bytes,
+                "the end of the log was not whole on the disk and is cut off: nothing in it was synced"
+            );
+            read.items.retain(|item| item.range().start < cut);
+            read.end = cut;
+            self.ended = true;
+        }
+        self.end = read.end;
+        Some(Judged {
+            name: segment::name(read.start),
+            start: read.start,
+            items: read.items,
+            known,
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! The data directory of a server: which one it is, whose, and how often it was started. A small file, written before
+//! anything else, by which an emptied, an older and a foreign directory are told apart.
+
+use std::io;
+
+use glint_protocol::{ClusterId, VolumeId, control::Volume};
+use glint_world::{
+    Disk, World,
+    disk::{PARTIAL, load, replace},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{segment, snapshot};
+
+/// The version of the format of all files of the directory.
+pub const FORMAT: u32 = 1;
+/// The file's name.
+pub const NAME: &str = "volume.json";
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of the format of all files.
+    pub format: u32,
+    /// Which directory this is: made at random at its first start.
+    pub volume: VolumeId,
+    /// The cluster that it belongs to, once a server on it has registered.
+    pub cluster: Option<ClusterId>,
+    /// How many processes have started on it.
+    pub start: u64,
+    /// Whether the last of them ended in order, with everything synced.
+    pub clean: bool,
+}
+
+/// Why a data directory cannot be used. Nothing in it was touched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VolumeError {
+    /// It cannot be read or written.
+    #[error(
+        "the data directory cannot be used: {0}; mend its disk or permissions, or choose another one"
+    )]
+    Io(#[from] io::Error),
+    /// It was written by a later version.
+    #[error(
+        "the data directory has format {0}, this program knows up to {FORMAT}: it was written by a later version of Glint; start \
+         that version, or choose another directory"
+    )]
+    Newer(u32),
+    /// It has files of Glint, and the one that says whose they are is missing or unreadable.
+    #[error(
+        "the data directory has '{found}' and {what}: nobody knows whose files these are; put {NAME} back from a copy, or \
+         choose an empty directory, where what was only here is lost"
+    )]
+    Unknown {
+        /// A file that is there.
+        found: String,
+        /// What is wrong with the one that should be.
+        what: &'static str,
+    },
+}
+
+impl Manifest {
+    /// What a start on this directory reads and notes: one more start, not clean; durable when this returns.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub async fn begin(world: &World, disk: &dyn Disk) -> Result<(Self, Volume), VolumeError> {
+        let present = read(disk).await?;
+        let before = present.unwrap_or_else(|| Self {
+            format: FORMAT,
+            volume: VolumeId(world.random.bits()),
+            cluster: None,
+            start: 0,
+            clean: true,
+        });
+        let now = Self {
+            start: before.start + 1,
+            clean: false,
+            ..before
+        };
+        now.store(disk).await?;
+        let volume = Volume {
+            id: now.volume,
+            start: now.start,
+            clean: before.clean,
+        };
+        Ok((now, volume))
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn store(&self, disk: &dyn Disk) -> io::Result<()> {
+        let json = serde_json::to_vec(self).map_err(io::Error::other)?;
+        replace(disk, NAME, vec![json.into()]).await
+    }
+}
+
+async fn read(disk: &dyn Disk) -> Result<Option<Manifest>, VolumeError> {
+    let Some(bytes) = load(disk, NAME).await? else {
+        return match a_file_of_ours(disk).await? {
+            Some(found) => Err(VolumeError::Unknown {
+                found,
+                what: "no volume.json",
+            }),
+            None => Ok(None),
+        };
+    };
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Format { format }) if format > FORMAT => return Err(VolumeError::Newer(format)),
+        _ => {}
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(_) => Err(VolumeError::Unknown {
+            found: NAME.into(),
+            what: "it cannot be read",
+        }),
+    }
+}
+
+async fn a_file_of_ours(disk: &dyn Disk) -> io::Result<Option<String>> {
+    let ours = |name: &str| {
+        let name = name.strip_suffix(PARTIAL).unwrap_or(name);
+        segment::start_of(name).is_some() || snapshot::Named::parse(name).is_some()
+    };
+    let files = disk.list().await?;
+    Ok(files.into_iter().map(|(name, _)| name).find(|n| ours(n)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use glint_world::MemoryDisk;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn each_start_is_counted_and_knows_whether_the_one_before_ended_in_order() {
+        let (world, disk) = (World::real(), MemoryDisk::default());
+        let (mut manifest, first) = Manifest::begin(&world, &disk).await.unwrap();
+        assert_eq!((first.start, first.clean), (1, true));
+        let (_, second) = Manifest::begin(&world, &disk).await.unwrap();
+        assert_eq!(
+            (second.id, second.start, second.clean),
+            (first.id, 2, false)
+        );
+        manifest.clean = true;
+        manifest.start = 2;
+        manifest.store(&disk).await.unwrap();
+        let (_, third) = Manifest::begin(&world, &disk).await.unwrap();
+        assert_eq!((third.start, third.clean), (3, true));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_understood_is_refused_and_left_as_it_is() {
+        let world = World::real();
+        let refused = async |name: &str, content: &'static [u8]| {
+            let disk = MemoryDisk::default();
+            let parts = vec![Bytes::from_static(content)];
+            replace(&disk, name, parts).await.unwrap();
+            let error = Manifest::begin(&world, &disk)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert_eq!(disk.list().await.unwrap().len(), 1, "{error}");
+            assert_eq!(load(&disk, name).await.unwrap().unwrap(), content);
+            error
+        };
+        let newer = refused(NAME, br#"{"format":2,"more":1}"#).await;
+        assert!(newer.contains("later version"), "{newer}");
+        let broken = refused(NAME, b"{").await;
+        assert!(broken.contains("cannot be read"), "{broken}");
+        let alone = refused("log-0000000000000000", b"x").await;
+        assert!(alone.contains("no volume.json"), "{alone}");
+    }
+}

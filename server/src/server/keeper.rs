@@ -1,0 +1,283 @@
+//! Keeps the data directory small: writes snapshots of partitions whose records hold the oldest segments, lets those
+//! segments go, and clears away the files of what was dropped.
+
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use glint_protocol::{
+    Durability, Epoch, ErrorBody, ErrorCode, Incarnation, LaneId, Number, Position,
+};
+use glint_world::{
+    Disk, Shutdown,
+    disk::{PARTIAL, replace},
+};
+use tokio::time::Instant;
+
+use super::{
+    durable::Durable,
+    state::{Slot, State},
+};
+use crate::{
+    log::{
+        Entry, Log, LogOptions,
+        record::{ALL_PARTITIONS, Header, Kind},
+        snapshot::{self, About, Named},
+    },
+    partition::cut::{Cut, PIECE_BYTES},
+    safe::SafePosition,
+};
+
+/// How often the length of the log is looked at.
+const PERIOD: Duration = Duration::from_millis(50);
+/// How long to wait after a snapshot that could not be written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Keeps the log of `state` short until `shutdown`.
+pub(super) async fn run(
+    state: Arc<State>,
+    disk: Arc<dyn Disk>,
+    log: Log,
+    options: LogOptions,
+    shutdown: Shutdown,
+) {
+    let keeper = Keeper {
+        state,
+        disk,
+        log,
+        options,
+    };
+    let work = async {
+        let mut marked = BTreeSet::new();
+        loop {
+            let pause = match keeper.look(&mut marked).await {
+                Ok(()) => PERIOD,
+                Err(error) => {
+                    tracing::warn!(%error, "a snapshot could not be written; trying again");
+                    PAUSE
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = work => {}
+    }
+}
+
+struct Keeper {
+    state: Arc<State>,
+    disk: Arc<dyn Disk>,
+    log: Log,
+    options: LogOptions,
+}
+
+impl Keeper {
+    async fn look(&self, marked: &mut BTreeSet<(Incarnation, u32)>) -> io::Result<()> {
+        let slots: Vec<_> = self.state.models.load().slots().cloned().collect();
+        let logged = || {
+            slots
+                .iter()
+                .filter_map(|slot| Some((slot, slot.durable.as_ref()?)))
+        };
+        let mut values = 0;
+        for (slot, _) in logged() {
+            values += slot.description.value_bytes();
+            self.mark_lost(slot, marked).await?;
+        }
+        let from = self.options.snapshots_from(values);
+        let bytes = self.log.bytes();
+        self.log.set_behind(bytes > self.options.bound(values));
+        if bytes > from {
+            let keep = self.log.next_offset().saturating_sub(from / 2);
+            let mut old: Vec<_> = logged()
+                .filter_map(|(slot, durable)| Some((durable.needed_from()?, slot, durable)))
+                .filter(|&(needed, ..)| needed < keep)
+                .collect();
+            old.sort_by_key(|&(needed, ..)| needed);
+            for (_, slot, durable) in old {
+                self.snapshot(slot, durable, values).await?;
+                self.release().await?;
+            }
+        }
+        self.release().await
+    }
+
+    /// Lets the segments go that no partition needs.
+    async fn release(&self) -> io::Result<()> {
+        // In this order: what is not needed at the end was not needed before either, or is needed from there on only.
+        let end = self.log.next_offset();
+        let models = self.state.models.load_full();
+        let partitions = models
+            .slots()
+            // What is lost is not had back from its records.
+            .filter(|slot| slot.lock().loss().is_none())
+            .filter_map(|slot| slot.durable.as_ref()?.needed_from());
+        let drops = self.state.dropped().iter().map(|&(_, at)| at).min();
+        let needed = partitions.chain(drops).fold(end, u64::min);
+        self.log.release(needed).await
+    }
+
+    async fn snapshot(&self, slot: &Arc<Slot>, durable: &Durable, values: u64) -> io::Result<()> {
+        let description = &slot.description;
+        let key = (description.incarnation, description.partition);
+        let Some(spec) = self.state.spec(description.incarnation) else {
+            return Ok(());
+        };
+        let (cut, offset) = {
+            let mut partition = slot.lock();
+            if partition.loss().is_some() {
+                return Ok(());
+            }
+            (partition.cut(PIECE_BYTES), self.log.next_offset())
+        };
+        let about = About {
+            version: snapshot::VERSION,
+            incarnation: key.0,
+            partition: key.1,
+            position: cut.position,
+            epoch: cut.epoch,
+            offset,
+            spec,
+        };
+        let written = self.write(slot, &about, &cut, values).await;
+        if written.is_err() {
+            slot.lock().abandon_cut();
+            let partial = format!("{}{PARTIAL}", snapshot::name(key.0, key.1));
+            self.disk.remove(&partial).await?;
+        }
+        written?;
+        let _files = self.state.files.lock().await;
+        if !self.state.holds(slot) {
+            // Dropped meanwhile: its snapshot must not come back.
+            let partial = format!("{}{PARTIAL}", snapshot::name(key.0, key.1));
+            return self.disk.remove(&partial).await;
+        }
+        snapshot::replace(&*self.disk, key.0, key.1).await?;
+        let partition = slot.lock();
+        durable.covered(offset, partition.position() != cut.position);
+        tracing::debug!(
+            model = %description.model, partition = key.1, position = %cut.position, "snapshot written"
+        );
+        Ok(())
+    }
+
+    async fn write(&self, slot: &Slot, about: &About, cut: &Cut, values: u64) -> io::Result<()> {
+        let writer = snapshot::Writer::begin(&*self.disk, about, cut).await?;
+        loop {
+            let began = Instant::now();
+            let Some(piece) = slot.lock().next_piece() else {
+                return writer.finish().await;
+            };
+            writer.piece(piece).await?;
+            // Pushes come first, as long as the log has room for them.
+            if self.log.bytes() < self.options.bound(values) / 2 {
+                tokio::time::sleep(began.elapsed()).await;
+            }
+        }
+    }
+
+    /// Notes on the disk that a partition is lost, before the records go that show it.
+    async fn mark_lost(
+        &self,
+        slot: &Slot,
+        marked: &mut BTreeSet<(Incarnation, u32)>,
+    ) -> io::Result<()> {
+        let key = (slot.description.incarnation, slot.description.partition);
+        let why = slot.lock().loss().map(|loss| loss.to_string());
+        if let Some(why) = why
+            && !marked.contains(&key)
+        {
+            let _files = self.state.files.lock().await;
+            mark(&*self.disk, key, &why).await?;
+            marked.insert(key);
+        }
+        Ok(())
+    }
+}
+
+/// Writes down that a partition is lost, and why.
+pub(super) async fn mark(
+    disk: &dyn Disk,
+    (incarnation, partition): (Incarnation, u32),
+    why: &str,
+) -> io::Result<()> {
+    let name = snapshot::lost_name(incarnation, partition);
+    replace(disk, &name, vec![Bytes::copy_from_slice(why.as_bytes())]).await
+}
+
+/// Removes the files of models that were dropped.
+pub(super) async fn clear(disk: &dyn Disk, dropped: &[Incarnation]) -> io::Result<()> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    for (name, _) in disk.list().await? {
+        let whole = name.strip_suffix(PARTIAL).unwrap_or(&name);
+        let goes = Named::parse(whole)
+            .map(Named::incarnation)
+            .is_some_and(|file| {
+                dropped
+                    .iter()
+                    .any(|d| d.model == file.model && file.generation <= d.generation)
+            });
+        if goes {
+            disk.remove(&name).await?;
+        }
+    }
+    disk.sync_directory().await
+}
+
+/// Says in the log that models were dropped, and clears their files away once that is sure. They are not held any more.
+///
+/// # Errors
+/// `storage_failed`.
+pub(super) async fn dropped(
+    state: &State,
+    models: impl Iterator<Item = Incarnation>,
+) -> Result<(), ErrorBody> {
+    let (Some(log), Some(disk)) = (state.log.get(), &state.disk) else {
+        return Ok(());
+    };
+    let models: Vec<_> = models.collect();
+    for &incarnation in &models {
+        let at = log.append(Entry {
+            header: Header {
+                kind: Kind::Drop,
+                incarnation,
+                partition: ALL_PARTITIONS,
+                epoch: Epoch(0),
+                position: Position(0),
+                previous: Epoch(0),
+                boot: state.boot,
+                lane: LaneId {
+                    birth: 0,
+                    random: 0,
+                },
+                number: Number(0),
+                digest: 0,
+                sections: 0,
+                length: 0,
+                payload_checksum: crate::log::checksum([]),
+                offset: 0,
+                synced: 0,
+            },
+            payload: Bytes::new(),
+            safe: Arc::new(SafePosition::default()),
+            durability: Durability::Sync,
+        });
+        state.dropped().push((incarnation, at));
+    }
+    let failed = |error: String| ErrorBody::new(ErrorCode::StorageFailed, error);
+    log.reached(log.next_offset())
+        .await
+        .map_err(|failure| failed(failure.to_string()))?;
+    let _files = state.files.lock().await;
+    clear(&**disk, &models).await.map_err(|error| {
+        failed(format!(
+            "files of a dropped model cannot be removed: {error}"
+        ))
+    })?;
+    state.dropped().retain(|(i, _)| !models.contains(i));
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Opening the data directory at the start: whose it is, what it has, and a log that goes on from there. Meanwhile the master
+//! is told how far that is, and requests are answered `retry`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use glint_protocol::{
+    Incarnation, ServerId,
+    control::{Recovering, RecoveryProgress},
+};
+use glint_world::Disk;
+use serde::Deserialize;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    ServerError,
+    durable::Durable,
+    keeper,
+    link::Link,
+    state::{Model, Models, Slot, State},
+};
+use crate::{
+    log::{
+        Beginning, Log, LogOptions,
+        recovery::{Recovered, recover},
+        volume::Manifest,
+    },
+    partition::Description,
+};
+
+/// How often the master and the log are told how far the recovery is.
+const TELL_MASTER: Duration = Duration::from_millis(200);
+const TELL_LOG: Duration = Duration::from_secs(2);
+
+#[derive(Deserialize)]
+struct Done {}
+
+/// Opens the data directory, and takes what it has.
+///
+/// # Errors
+/// When it cannot be used; nothing in it was changed then, but that one more start was noted.
+pub(super) async fn open(
+    state: &State,
+    disk: &Arc<dyn Disk>,
+    options: LogOptions,
+    link: &Link,
+) -> Result<Log, ServerError> {
+    let (manifest, volume) = Manifest::begin(&state.world, &**disk).await?;
+    state.heard().cluster = manifest.cluster;
+    let (progress, told) = watch::channel(RecoveryProgress::default());
+    let began = Instant::now();
+    let recovered = tokio::select! {
+        biased;
+        recovered = recover(&state.world, disk, manifest.volume, &progress) => recovered?,
+        () = tell(&state.id, state, link, told) => unreachable_pause().await,
+    };
+    let bytes = progress.borrow().done_bytes;
+    let files = ServerError::Disk;
+    keeper::clear(&**disk, &recovered.dropped)
+        .await
+        .map_err(files)?;
+    for (&key, why) in &recovered.lost {
+        tracing::error!(model = %key.0, partition = key.1, %why, "a partition is lost: its files are damaged");
+        keeper::mark(&**disk, key, why).await.map_err(files)?;
+    }
+    let beginning = Beginning {
+        volume: manifest.volume,
+        boot: state.boot,
+        segments: recovered.segments.clone(),
+        follows: recovered.follows,
+        start: recovered.start,
+        tail: recovered.tail.clone(),
+    };
+    let log = Log::open(&state.world, Arc::clone(disk), options, beginning)
+        .await
+        .map_err(files)?;
+    let partitions: usize = recovered.models.values().map(|m| m.partitions.len()).sum();
+    tracing::info!(
+        volume = %volume.id, start = volume.start, clean = volume.clean, partitions, lost = recovered.lost.len(), bytes,
+        took = ?began.elapsed(), "data directory read"
+    );
+    take(state, &log, recovered);
+    // Nobody else sets these.
+    let _ = state.volume.set(volume);
+    let _ = state.log.set(log.clone());
+    *state.manifest.lock().await = Some(manifest);
+    Ok(log)
+}
+
+async fn unreachable_pause<T>() -> T {
+    std::future::pending().await
+}
+
+/// Tells how far it is, for ever.
+async fn tell(
+    id: &ServerId,
+    state: &State,
+    link: &Link,
+    progress: watch::Receiver<RecoveryProgress>,
+) {
+    let mut logged = Instant::now();
+    loop {
+        tokio::time::sleep(TELL_MASTER).await;
+        let progress = *progress.borrow();
+        if logged.elapsed() >= TELL_LOG {
+            logged = Instant::now();
+            tracing::info!(
+                %id, done_bytes = progress.done_bytes, total_bytes = progress.total_bytes, "recovering"
+            );
+        }
+        let recovering = Recovering {
+            server: id.clone(),
+            boot: state.boot,
+            progress,
+        };
+        // Whether the master hears it changes nothing.
+        let told = link.post::<Done>("/v1/servers/recovering", &recovering);
+        if let Ok(Err(error)) = tokio::time::timeout(TELL_MASTER, told).await {
+            tracing::debug!(%error, "the master could not be told of the recovery");
+        }
+    }
+}
+
+/// Holds what was recovered.
+fn take(state: &State, log: &Log, recovered: Recovered) {
+    *state.damaged.lock().unwrap_or_else(PoisonError::into_inner) = recovered.lost;
+    let mut models: BTreeMap<Incarnation, Arc<Model>> = BTreeMap::new();
+    for (incarnation, model) in recovered.models {
+        let mut slots = Vec::new();
+        slots.resize_with(model.spec.partition_count as usize, || None);
+        for (index, recovered) in model.partitions {
+            let description = Description::new(&model.spec, incarnation, index);
+            let durable = Durable::new(
+                log.clone(),
+                state.boot,
+                model.spec.durability(),
+                recovered.needed_from,
+            );
+            let slot = Slot::new(description, recovered.partition, Some(durable));
+            slots[index as usize] = Some(Arc::new(slot));
+        }
+        let spec = model.spec;
+        models.insert(incarnation, Arc::new(Model { spec, slots }));
+    }
+    state.models.store(Arc::new(Models {
+        by_incarnation: models,
+    }));
+}

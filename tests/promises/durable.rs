@@ -1,0 +1,87 @@
+//! Models that outlive the processes that hold them: whatever is acknowledged is there after any restart, once.
+
+use std::time::Duration;
+
+use glint::Durability;
+use glint_server::log::LogOptions;
+use glint_tests::cluster::Cluster;
+
+/// Small enough that segments come and go, and snapshots are written, in a test.
+const SMALL: LogOptions = LogOptions {
+    segment_bytes: 16 << 10,
+    sync_every: Duration::from_millis(5),
+    floor_bytes: 32 << 10,
+};
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_server_was_killed() {
+    for durability in [Durability::Async, Durability::Sync] {
+        let mut cluster = Cluster::durable(2, LogOptions::default()).await;
+        let client = cluster.client().await;
+        let counts = client
+            .vector::<i64>("counts", 100)
+            .partitions_per_server(2)
+            .durability(durability)
+            .create()
+            .await
+            .unwrap();
+        let weights = client
+            .matrix::<f64>("weights", 10, 4)
+            .initial(0.5)
+            .durability(durability)
+            .create()
+            .await
+            .unwrap();
+        for turn in 0..20 {
+            counts.push_range(0, &[turn; 100]).await.unwrap();
+            weights
+                .push_rows(
+                    &[turn as u64 % 10],
+                    &[0.1, 0.2, 0.3, f64::from(turn as i32)],
+                )
+                .await
+                .unwrap();
+        }
+        let before = weights.pull_row_range(0..10).await.unwrap();
+        for server in 0..2 {
+            cluster.kill_server(server).await;
+            cluster.start_server(server).await;
+        }
+        assert_eq!(counts.pull_range(0..100).await.unwrap(), [190; 100]);
+        let after = weights.pull_row_range(0..10).await.unwrap();
+        let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&after), bits(&before));
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_stays_short_and_nothing_is_lost_by_it() {
+    let mut cluster = Cluster::durable(1, SMALL).await;
+    let client = cluster.client().await;
+    let counts = client
+        .vector::<i64>("counts", 500)
+        .partitions(4)
+        .durability(Durability::Sync)
+        .create()
+        .await
+        .unwrap();
+    let mut pushed = 0;
+    for round in 0..3 {
+        for _ in 0..200 {
+            counts.push_range(0, &[1; 500]).await.unwrap();
+            pushed += 1;
+        }
+        let log: u64 = std::fs::read_dir(cluster.directory(0))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("log-"))
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum();
+        assert!(log < 200 << 10, "round {round}: the log has {log} bytes");
+        cluster.kill_server(0).await;
+        cluster.start_server(0).await;
+        assert_eq!(counts.pull_range(0..500).await.unwrap(), [pushed; 500]);
+    }
+    cluster.stop().await;
+}
