@@ -1,7 +1,7 @@
 //! From files back to partitions: load the snapshots, replay what the log has beyond them, and judge what is damaged.
 //!
-//! - [`stream`]: the segments as one stream, and where it ends
-//! - [`replay`]: its records applied to partitions, many at once
+//! - `stream`: the segments as one stream, and where it ends
+//! - `replay`: its records applied to partitions, many at once
 //!
 //! What was known to be synced must be there: damage below the highest such place makes every partition lost that may have
 //! had a record there, named with file and place, and never skips it silently. Above it the pages of a machine that stopped

@@ -98,6 +98,12 @@ impl Manifest {
     }
 }
 
+/// What every version of the file has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 async fn read(disk: &dyn Disk) -> Result<Option<Manifest>, VolumeError> {
     let Some(bytes) = load(disk, NAME).await? else {
         return match a_file_of_ours(disk).await? {
@@ -108,10 +114,6 @@ async fn read(disk: &dyn Disk) -> Result<Option<Manifest>, VolumeError> {
             None => Ok(None),
         };
     };
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
     match serde_json::from_slice(&bytes) {
         Ok(Format { format }) if format > FORMAT => return Err(VolumeError::Newer(format)),
         _ => {}

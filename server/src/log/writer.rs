@@ -82,8 +82,8 @@ struct Shared {
     /// Where the stream begins: what lies before was removed.
     begin: AtomicU64,
     full: AtomicBool,
-    /// Above its bound: pushes wait for snapshots.
-    behind: AtomicBool,
+    /// Bytes above which pushes wait for snapshots.
+    bound: AtomicU64,
     failure: Mutex<Option<LogFailure>>,
 }
 
@@ -219,7 +219,7 @@ impl Log {
             synced: AtomicU64::new(end),
             begin: AtomicU64::new(begin),
             full: AtomicBool::new(false),
-            behind: AtomicBool::new(false),
+            bound: AtomicU64::new(options.bound(0)),
             failure: Mutex::new(None),
         });
         let closed = Shutdown::new();
@@ -267,7 +267,7 @@ impl Log {
                  soon as there is room; make room, or give it a larger disk",
             ));
         }
-        if self.shared.behind.load(Ordering::Relaxed) {
+        if self.bytes() > self.shared.bound.load(Ordering::Relaxed) {
             return Err(ErrorBody::new(
                 ErrorCode::Busy,
                 "the log of this server is as long as it may be, until snapshots are written: its disk is slower than the \
@@ -293,17 +293,9 @@ impl Log {
         self.shared.synced.load(Ordering::Acquire)
     }
 
-    /// Says whether the log is above its bound.
-    pub(crate) fn set_behind(&self, behind: bool) {
-        if self.shared.behind.swap(behind, Ordering::Relaxed) != behind {
-            if behind {
-                tracing::warn!(
-                    "the log is as long as it may be; pushes to durable models wait for snapshots"
-                );
-            } else {
-                tracing::info!("the log has room again");
-            }
-        }
+    /// Says how long the log may be: above it, pushes wait for snapshots.
+    pub(crate) fn set_bound(&self, bytes: u64) {
+        self.shared.bound.store(bytes, Ordering::Relaxed);
     }
 
     /// Waits until everything before `offset` is on the disk.

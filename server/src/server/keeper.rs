@@ -88,7 +88,7 @@ impl Keeper {
         }
         let from = self.options.snapshots_from(values);
         let bytes = self.log.bytes();
-        self.log.set_behind(bytes > self.options.bound(values));
+        self.log.set_bound(self.options.bound(values));
         if bytes > from {
             let keep = self.log.next_offset().saturating_sub(from / 2);
             let mut old: Vec<_> = logged()
@@ -185,7 +185,7 @@ impl Keeper {
         marked: &mut BTreeSet<(Incarnation, u32)>,
     ) -> io::Result<()> {
         let key = (slot.description.incarnation, slot.description.partition);
-        let why = slot.lock().loss().map(|loss| loss.to_string());
+        let why = slot.lock().loss().map(ToString::to_string);
         if let Some(why) = why
             && !marked.contains(&key)
         {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use glint_protocol::{
-    Incarnation, ServerId,
+    Incarnation,
     control::{Recovering, RecoveryProgress},
 };
 use glint_world::Disk;
@@ -55,7 +55,7 @@ pub(super) async fn open(
     let recovered = tokio::select! {
         biased;
         recovered = recover(&state.world, disk, manifest.volume, &progress) => recovered?,
-        () = tell(&state.id, state, link, told) => unreachable_pause().await,
+        recovered = tell(state, link, told) => match recovered {},
     };
     let bytes = progress.borrow().done_bytes;
     let files = ServerError::Disk;
@@ -90,17 +90,12 @@ pub(super) async fn open(
     Ok(log)
 }
 
-async fn unreachable_pause<T>() -> T {
-    std::future::pending().await
-}
-
 /// Tells how far it is, for ever.
 async fn tell(
-    id: &ServerId,
     state: &State,
     link: &Link,
     progress: watch::Receiver<RecoveryProgress>,
-) {
+) -> std::convert::Infallible {
     let mut logged = Instant::now();
     loop {
         tokio::time::sleep(TELL_MASTER).await;
@@ -108,11 +103,11 @@ async fn tell(
         if logged.elapsed() >= TELL_LOG {
             logged = Instant::now();
             tracing::info!(
-                %id, done_bytes = progress.done_bytes, total_bytes = progress.total_bytes, "recovering"
+                id = %state.id, done_bytes = progress.done_bytes, total_bytes = progress.total_bytes, "recovering"
             );
         }
         let recovering = Recovering {
-            server: id.clone(),
+            server: state.id.clone(),
             boot: state.boot,
             progress,
         };

@@ -224,7 +224,9 @@ impl Replay {
         if bytes <= FEW_BYTES || records.len() < 2 {
             for (key, records) in records {
                 if let Some(part) = self.parts.get_mut(&key) {
-                    records.iter().for_each(|record| part.take(record));
+                    for record in &records {
+                        part.take(record);
+                    }
                 }
             }
             return Ok(());
@@ -241,7 +243,9 @@ impl Replay {
             working.push(beside(world, async move {
                 let mut done = Vec::with_capacity(share.len());
                 for (key, mut part, records) in share {
-                    records.iter().for_each(|record| part.take(record));
+                    for record in &records {
+                        part.take(record);
+                    }
                     done.push((key, part));
                     tokio::task::yield_now().await;
                 }
