@@ -140,6 +140,7 @@ fn a_killed_master_comes_back_from_its_directory_with_everything_it_knew() {
     let url = format!("http://{address}");
     let arguments = ["master", "--listen", &address, "--data-dir", "state"];
     let master = Program::start(directory.path(), "master", &arguments);
+    until_printed(&url, &["status"], |_| true);
     let server = [
         "server", "--master", &url, "--id", "one", "--memory", "64MiB",
     ];
