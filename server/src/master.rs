@@ -1,7 +1,8 @@
 //! The master: which servers live, which models exist, which server holds which partition. Never on the path of a pull or
 //! push.
 //!
-//! - `state`: what it knows for ever, and `transition`, `registration`, `placement`: how that changes, all pure
+//! - `state`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `placement`: how that changes,
+//!   all pure
 //! - `file`, `journal`: the state on disk; a change is durable before anyone sees it
 //! - `membership`: who lives
 //! - `orders`: keeps every server told of what it is to hold and to drop
@@ -10,6 +11,8 @@
 //!
 //! It touches the outside only through its [`World`] and its [`Storage`].
 
+mod admin;
+mod adoption;
 mod catalogue;
 mod file;
 mod journal;
@@ -18,6 +21,7 @@ mod orders;
 mod placement;
 mod published;
 mod registration;
+mod reset;
 mod router;
 mod size;
 mod state;
@@ -32,8 +36,9 @@ use std::{
 };
 
 use glint_protocol::{
-    Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, MAX_DEADLINE_MS, ServerId, Term,
-    control::{Heartbeat, Leave, Register, Registered},
+    Boot, ClusterId, Durability, ErrorBody, ErrorCode, Incarnation, MAX_DEADLINE_MS, ServerId,
+    Term,
+    control::{Register, Registered},
 };
 use glint_world::{Listener, Shutdown, Storage, World};
 use tokio::{sync::Notify, time::Instant};
@@ -59,6 +64,11 @@ pub struct MasterConfig {
     pub forget_after: Duration,
     /// A model that is being made on a server that has been silent for so long is placed anew.
     pub replace_after: Duration,
+    /// What a model survives whose maker says nothing of it.
+    pub durability: Durability,
+    /// Whether it begins without a state of its own and takes over what servers report. A state that has models is then an
+    /// error.
+    pub adopt: bool,
     /// The longest deadline that an operation of this cluster may have, in milliseconds.
     pub max_deadline_ms: u64,
     /// Bounds of its connections.
@@ -72,6 +82,8 @@ impl Default for MasterConfig {
             silent_after: Duration::from_secs(1),
             forget_after: Duration::from_secs(600),
             replace_after: Duration::from_secs(5),
+            durability: Durability::default(),
+            adopt: false,
             max_deadline_ms: MAX_DEADLINE_MS,
             limits: Limits::default(),
         }
@@ -91,6 +103,23 @@ pub enum MasterError {
     /// Its storage cannot be written.
     #[error("the master cannot start: {0}")]
     Store(ErrorBody),
+    /// A sync of its storage failed while it ran: nobody knows what the disk has.
+    #[error(
+        "the master has ended, since its disk did not sync: {0}; look after the disk, then start the master again: it goes on \
+         from what the disk gives back"
+    )]
+    Unsynced(String),
+    /// It is to adopt what servers hold, and knows models of its own.
+    #[error(
+        "--adopt is for a master that has lost its state, and this one knows {models} models of cluster {cluster}; start it without \
+         --adopt, or with an empty data directory (--data-dir)"
+    )]
+    Adopt {
+        /// What it is.
+        cluster: ClusterId,
+        /// How many it knows.
+        models: usize,
+    },
     /// Its heartbeat and limit of silence contradict each other.
     #[error(
         "servers would count as silent after {silent_after:?} and send a heartbeat every {heartbeat:?}; make the first at least three times the second"
@@ -118,6 +147,8 @@ struct Shared {
     membership: Mutex<Membership>,
     /// Servers that have made their partitions of a model that is being made, and under which boot.
     confirmed: Mutex<BTreeMap<Incarnation, BTreeMap<ServerId, Boot>>>,
+    /// Which server last refused to make its partitions of a model, and why.
+    hindered: Mutex<BTreeMap<Incarnation, (ServerId, ErrorBody)>>,
     couriers: Mutex<BTreeMap<ServerId, Courier>>,
     /// Told whenever a server has registered.
     arrivals: Notify,
@@ -145,10 +176,24 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), MasterError> {
     let limits = config.limits;
+    // A disk that fails ends the master alone.
+    let shutdown = shutdown.child_token();
     let master = Master::start(world.clone(), storage, config, shutdown.clone()).await?;
-    serve(world, listener, master.router(), limits, shutdown).await;
+    let broken = master.shared.journal.broken().clone();
+    let ending = async {
+        broken.wait().await;
+        shutdown.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = ending => {}
+        () = serve(world, listener, master.router(), limits, shutdown.clone()) => {}
+    }
     master.stop().await;
-    Ok(())
+    broken
+        .error()
+        .map_or(Ok(()), |error| Err(MasterError::Unsynced(error)))
 }
 
 impl Master {
@@ -168,7 +213,7 @@ impl Master {
                 silent_after: config.silent_after,
             });
         }
-        let state = begin_term(&world, &*storage).await?;
+        let state = begin_term(&world, &*storage, config.adopt).await?;
         tracing::info!(
             cluster = %state.cluster, term = %state.term, models = state.models.len(), servers = state.servers.len(),
             "master started"
@@ -188,6 +233,7 @@ impl Master {
             journal,
             membership: Mutex::new(membership),
             confirmed: Mutex::default(),
+            hindered: Mutex::default(),
             couriers: Mutex::default(),
             arrivals: Notify::new(),
             tasks: TaskTracker::new(),
@@ -211,13 +257,29 @@ impl Master {
         tracing::info!("master stopped");
     }
 
+    /// Waits until its disk has failed so that it must end; for ever, if it does not.
+    pub async fn failed(&self) -> MasterError {
+        MasterError::Unsynced(self.shared.journal.broken().wait().await)
+    }
+
     /// Enters a server, and tells it what it holds.
     ///
     /// # Errors
     /// `identity_in_use`, `wrong_cluster`, `bad_request`, `busy`, `storage_failed`.
     pub async fn register(&self, request: Register) -> Result<Registered, ErrorBody> {
+        registration::check_name(&request.server)?;
+        let entered = self.enter(&request).await;
+        if let Err(error) = &entered {
+            self.shared
+                .membership()
+                .refuse(&request, error, Instant::now());
+        }
+        entered
+    }
+
+    async fn enter(&self, request: &Register) -> Result<Registered, ErrorBody> {
         let shared = &self.shared;
-        registration::check(&shared.journal.state(), &request)?;
+        registration::check(&shared.journal.state(), request)?;
         shared
             .membership()
             .claim(&request.server, request.boot, Instant::now())?;
@@ -241,61 +303,29 @@ impl Master {
         }
         tracing::info!(
             server = %request.server, url = request.url, boot = %request.boot, copies = request.copies.len(),
-            capacity = %Size(request.capacity_bytes), "server registered"
+            capacity = %Size(request.capacity_bytes), durable = request.volume.is_some(), "server registered"
         );
-        for (model, partitions) in &findings.lost {
-            tracing::error!(
-                server = %request.server, model, partitions,
-                "a server came back without values that it held: they are lost"
-            );
-        }
-        for orphan in &findings.orphans {
-            tracing::warn!(
-                server = %request.server, model = %orphan,
-                "orphan: a server has partitions that this master does not place on it; it keeps them unserved"
-            );
-        }
+        findings.tell(&request.server);
         shared.courier(&request.server).wake.notify_one();
         shared.arrivals.notify_waiters();
         let state = shared.journal.state();
+        shared.membership().raise_term(state.term);
         Ok(Registered {
             cluster: state.cluster,
             heartbeat_ms: shared.config.heartbeat.as_millis() as u64,
-            orders: registration::orders(&state, &request),
+            orders: registration::orders(&state, request),
         })
-    }
-
-    /// Notes that a server lives.
-    ///
-    /// # Errors
-    /// `not_registered`.
-    pub fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ErrorBody> {
-        let event = self
-            .shared
-            .membership()
-            .heartbeat(heartbeat, Instant::now())?;
-        event.iter().for_each(tell);
-        Ok(())
-    }
-
-    /// Notes that a server ends in order. It keeps its partitions: they wait for it.
-    pub fn leave(&self, leave: &Leave) {
-        let left = self
-            .shared
-            .membership()
-            .leave(&leave.server, leave.boot, Instant::now());
-        if left {
-            let state = self.shared.journal.state();
-            let partitions = state.partitions_of(&leave.server);
-            tracing::info!(server = %leave.server, partitions, "server left");
-        }
     }
 }
 
 /// The state that this start begins with: a term above every earlier one, durable.
-async fn begin_term(world: &World, storage: &dyn Storage) -> Result<State, MasterError> {
+async fn begin_term(
+    world: &World,
+    storage: &dyn Storage,
+    adopt: bool,
+) -> Result<State, MasterError> {
     let loaded = storage.load(file::NAME).await.map_err(MasterError::Load)?;
-    let state = match loaded {
+    let mut state = match loaded {
         Some(bytes) => {
             let mut state = file::decode(&bytes)?;
             state.term = Term(state.term.0 + 1);
@@ -303,9 +333,25 @@ async fn begin_term(world: &World, storage: &dyn Storage) -> Result<State, Maste
         }
         None => State::new(ClusterId(world.random.bits())),
     };
+    if adopt && state.adopting.is_none() {
+        if !state.models.is_empty() || !state.tombstones.is_empty() {
+            return Err(MasterError::Adopt {
+                cluster: state.cluster,
+                models: state.models.len(),
+            });
+        }
+        // Servers that hold nothing may have come to it before an admin saw what was wrong: they come again.
+        state.servers.clear();
+        state.adopting = Some(Arc::default());
+    }
+    if state.adopting.is_some() {
+        tracing::warn!(
+            "adopting what servers hold; when all have come, end it with: glint adopt --finish"
+        );
+    }
     journal::store(storage, &state)
         .await
-        .map_err(MasterError::Store)?;
+        .map_err(|failed| MasterError::Store(failed.told()))?;
     Ok(state)
 }
 
@@ -341,6 +387,16 @@ impl Shared {
             courier.clone(),
         ));
         courier
+    }
+
+    /// Remembers why a model is not made yet.
+    fn note_hindrance(&self, incarnation: Incarnation, server: &ServerId, error: &ErrorBody) {
+        lock(&self.hindered).insert(incarnation, (server.clone(), error.clone()));
+    }
+
+    /// Why a model is not made yet, if a server has said so.
+    fn hindered(&self, incarnation: Incarnation) -> Option<(ServerId, ErrorBody)> {
+        lock(&self.hindered).get(&incarnation).cloned()
     }
 
     /// Notes that a server has made its partitions of a model; the last one makes it live.
@@ -392,14 +448,15 @@ async fn watch_over(shared: Arc<Shared>) {
         events.iter().for_each(tell);
         forget_the_gone(&shared).await;
         replace_the_stuck(&shared).await;
-        let mut confirmed = lock(&shared.confirmed);
+        let (mut confirmed, mut hindered) = (lock(&shared.confirmed), lock(&shared.hindered));
         // Read under the lock: who confirms has seen the model in the state before.
         let state = shared.journal.state();
-        confirmed.retain(|i, _| {
-            state
-                .model(i.model)
-                .is_some_and(|m| m.incarnation == *i && m.phase == Phase::Creating)
-        });
+        let unfinished = |i: &Incarnation| {
+            let model = state.model(i.model);
+            model.is_some_and(|m| m.incarnation == *i && m.phase != Phase::Live)
+        };
+        confirmed.retain(|i, _| unfinished(i));
+        hindered.retain(|i, _| unfinished(i));
     }
 }
 
@@ -444,7 +501,10 @@ async fn replace_the_stuck(shared: &Arc<Shared>) {
         .models
         .values()
         .filter(|m| m.phase == Phase::Creating)
-        .filter(|m| absent.iter().any(|id| m.index_of(id).is_some()))
+        .filter(|m| {
+            let mut gone = absent.iter().chain(state.dead.keys());
+            gone.any(|id| m.index_of(id).is_some())
+        })
         .map(|m| m.incarnation)
         .collect();
     for incarnation in stuck {

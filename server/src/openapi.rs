@@ -9,8 +9,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
+    admin::{Adoption, ForgetServer, ResetModel},
     control::{
-        ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Orders, Register, Registered,
+        ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Orders, Recovering, Register,
+        Registered,
     },
     data::{PullRequest, PushRequest, Reply},
 };
@@ -188,6 +190,41 @@ pub const ENDPOINTS: &[Endpoint] = &[
             "Deletes a model.",
         )
     },
+    Endpoint {
+        parameters: &[NAME],
+        ..endpoint(
+            "post",
+            "/v1/models/{name}/reset",
+            At::Master,
+            Shape::Json("ResetModel"),
+            Shape::Json("ModelMap"),
+            "Sets all values of a model back to its initial value, as a new generation.",
+        )
+    },
+    endpoint(
+        "post",
+        "/v1/servers/recovering",
+        At::Master,
+        Shape::Json("Recovering"),
+        Shape::Done,
+        "A server reads its data directory and cannot register yet.",
+    ),
+    endpoint(
+        "post",
+        "/v1/servers/forget",
+        At::Master,
+        Shape::Json("ForgetServer"),
+        Shape::Done,
+        "An admin gives a server up.",
+    ),
+    endpoint(
+        "post",
+        "/v1/adopt/finish",
+        At::Master,
+        Shape::Nothing,
+        Shape::Json("Adoption"),
+        "Ends an adoption: what no server has reported is lost.",
+    ),
     endpoint(
         "post",
         "/v1/servers/register",
@@ -328,9 +365,11 @@ fn content(shape: Shape) -> Value {
 
 fn schemas() -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
+    add::<Adoption>(&mut all);
     add::<ClusterStatus>(&mut all);
     add::<CreateModel>(&mut all);
     add::<ErrorBody>(&mut all);
+    add::<ForgetServer>(&mut all);
     add::<Heartbeat>(&mut all);
     add::<Leave>(&mut all);
     add::<ModelMap>(&mut all);
@@ -338,9 +377,11 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<Orders>(&mut all);
     add::<PullRequest>(&mut all);
     add::<PushRequest>(&mut all);
+    add::<Recovering>(&mut all);
     add::<Register>(&mut all);
     add::<Registered>(&mut all);
     add::<Reply>(&mut all);
+    add::<ResetModel>(&mut all);
     add::<ServerStatus>(&mut all);
     all
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use glint_protocol::{
     ErrorBody, ErrorCode, Incarnation, ModelId, ModelMap,
+    admin::ResetModel,
     control::{ClusterStatus, CreateModel, ModelSummary, ServerLoad, ServerState, ServerSummary},
     ids::Revision,
 };
 use tokio::time::Instant;
 
 use super::{
-    Master,
-    state::{Phase, State},
+    Master, adoption, reset,
+    state::{Model, Phase, State},
     transition,
 };
 
@@ -43,10 +44,11 @@ impl Master {
         loop {
             let asked = request.clone();
             let alive = self.shared.alive();
+            let durability = self.shared.config.durability;
             let incarnation = self
                 .shared
                 .journal
-                .change(move |state| transition::create(state, &asked, &alive))
+                .change(move |state| transition::create(state, &asked, &alive, durability))
                 .await?;
             match self.made(incarnation, until).await? {
                 Made::Live(map) => return Ok(*map),
@@ -57,6 +59,27 @@ impl Master {
         }
     }
 
+    /// Sets a model back to its initial values and waits until all of it serves again.
+    ///
+    /// # Errors
+    /// `unknown_model`, `server_silent`, `does_not_fit`, `no_servers`; `retry` when servers have not obeyed after 30 s;
+    /// `gone` when it was deleted meanwhile.
+    pub async fn reset(&self, name: &str, request: ResetModel) -> Result<ModelMap, ErrorBody> {
+        let until = Instant::now() + LONGEST_WAIT;
+        let owned = name.to_owned();
+        let alive = self.shared.alive();
+        let incarnation = self
+            .shared
+            .journal
+            .change(move |state| reset::reset(state, &owned, &request, &alive))
+            .await?;
+        match self.made(incarnation, until).await? {
+            Made::Live(map) => Ok(*map),
+            Made::Failed(error) => Err(error),
+            Made::Deleted => Err(unknown(name)),
+        }
+    }
+
     /// Waits until a model is live, or is no more.
     async fn made(&self, incarnation: Incarnation, until: Instant) -> Result<Made, ErrorBody> {
         let id = incarnation.model;
@@ -64,7 +87,7 @@ impl Master {
             Some(model) if model.phase == Phase::Live => {
                 Ok(Made::Live(Box::new(self.map(state, model))))
             }
-            Some(model) => Err(self.still_making(&model.spec.name)),
+            Some(model) => Err(self.still_making(model)),
             None => Ok(match state.tombstone(id).and_then(|t| t.failure.clone()) {
                 Some(failure) => Made::Failed(failure),
                 None => Made::Deleted,
@@ -86,9 +109,9 @@ impl Master {
         let began = Instant::now();
         let live = self
             .when(began + LONGEST_WAIT, |state| match state.models.get(name) {
-                None => Ok(Err(unknown(name))),
-                Some(model) if model.phase == Phase::Creating => Err(self.still_making(name)),
-                Some(model) => Ok(Ok(self.map(state, model))),
+                None => Ok(Err(absent(state, name))),
+                Some(model) if model.phase == Phase::Live => Ok(Ok(self.map(state, model))),
+                Some(model) => Err(self.still_making(model)),
             })
             .await?;
         let map = live?;
@@ -98,7 +121,7 @@ impl Master {
         let until = began + wait.min(LONGEST_WAIT);
         let changed = self
             .when(until, |state| match state.models.get(name) {
-                None => Ok(Err(unknown(name))),
+                None => Ok(Err(absent(state, name))),
                 Some(model) if model.phase == Phase::Live && model.revision != map.revision => {
                     Ok(Ok(self.map(state, model)))
                 }
@@ -147,32 +170,39 @@ impl Master {
         }
     }
 
-    fn map(&self, state: &State, model: &super::state::Model) -> ModelMap {
+    fn map(&self, state: &State, model: &Model) -> ModelMap {
         state.map(model, self.shared.config.max_deadline_ms)
     }
 
-    fn still_making(&self, name: &str) -> ErrorBody {
-        let silent = self.silent_servers();
-        let why = if silent.is_empty() {
+    fn still_making(&self, model: &Model) -> ErrorBody {
+        let now = Instant::now();
+        let membership = self.shared.membership();
+        let silent: Vec<&str> = model
+            .servers
+            .iter()
+            .filter(|id| !membership.is_present(id, now))
+            .map(|id| id.0.as_str())
+            .collect();
+        let mut why = if silent.is_empty() {
             String::new()
         } else {
             format!(" (silent servers: {})", silent.join(", "))
         };
+        if let Some((server, error)) = self.shared.hindered(model.incarnation) {
+            why = format!(" (server {server} says: {})", error.message);
+        }
+        let what = if model.phase == Phase::Resetting {
+            "reset"
+        } else {
+            "made"
+        };
         ErrorBody::new(
             ErrorCode::Retry,
             format!(
-                "model '{name}' is still being made: not all of its servers have confirmed{why}"
+                "model '{}' is still being {what}: not all of its servers have confirmed{why}",
+                model.spec.name
             ),
         )
-    }
-
-    fn silent_servers(&self) -> Vec<String> {
-        self.status()
-            .servers
-            .into_iter()
-            .filter(|s| s.state == ServerState::Silent)
-            .map(|s| s.id.0)
-            .collect()
     }
 
     /// Every model, by name.
@@ -217,7 +247,7 @@ impl Master {
         let state = self.shared.journal.state();
         let now = Instant::now();
         let membership = self.shared.membership();
-        let servers = state
+        let mut servers: Vec<ServerSummary> = state
             .servers
             .iter()
             .map(|(id, server)| {
@@ -234,20 +264,48 @@ impl Master {
                     capacity_bytes: server.capacity_bytes,
                     placed_bytes: state.placed_bytes(id),
                     load,
-                    durable: false,
-                    recovery: None,
+                    durable: server.volume.is_some(),
+                    recovery: (presence == ServerState::Recovering)
+                        .then(|| membership.recovery(id, now))
+                        .flatten(),
                 }
             })
             .collect();
+        for (id, progress) in membership.all_recovering(now) {
+            // One that has never registered with this master: nothing else is known of it.
+            if !state.servers.contains_key(&id) {
+                servers.push(ServerSummary {
+                    id,
+                    url: String::new(),
+                    state: ServerState::Recovering,
+                    silent_ms: 0,
+                    capacity_bytes: 0,
+                    placed_bytes: 0,
+                    load: ServerLoad::default(),
+                    durable: true,
+                    recovery: Some(progress),
+                });
+            }
+        }
+        servers.sort_by(|a, b| a.id.cmp(&b.id));
+        let refused = membership.refused(now);
         ClusterStatus {
             cluster: state.cluster,
             term: state.term,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             servers,
             models: state.models.values().map(|m| m.summary()).collect(),
-            refused: Vec::new(),
-            adoption: None,
+            refused,
+            adoption: state.adopting.as_ref().map(|a| a.summary(&state)),
         }
+    }
+}
+
+/// What to say of a model that is not in the catalogue.
+fn absent(state: &State, name: &str) -> ErrorBody {
+    match &state.adopting {
+        Some(adopting) => adoption::not_yet(adopting, name),
+        None => unknown(name),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Makes changes of the state durable, and only then visible: one task writes, everyone else asks it.
 //!
 //! Changes that gather while one write is under way are written together by the next. A change whose writing fails did
-//! not happen: the state that is published, and the counters it draws from, stay as they were.
+//! not happen: the state that is published, and the counters it draws from, stay as they were. A sync that fails is
+//! another matter: nobody knows what the disk has, and asking it again would be answered as if all were well. Then the
+//! master ends, and begins again from what its disk gives back.
 
-use std::sync::Arc;
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use glint_protocol::{ErrorBody, ErrorCode};
-use glint_world::{Shutdown, Storage};
+use glint_world::{Shutdown, Storage, disk::is_unsynced};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -23,6 +28,35 @@ const QUEUE: usize = 1024;
 pub(crate) struct Journal {
     queue: mpsc::Sender<Box<dyn Change>>,
     published: Reader,
+    broken: Broken,
+}
+
+/// Whether the disk has failed so that the master must end.
+#[derive(Clone, Default)]
+pub(crate) struct Broken {
+    error: Arc<OnceLock<io::Error>>,
+    signal: Shutdown,
+}
+
+impl Broken {
+    /// Waits until it has; for ever, if it does not.
+    pub(crate) async fn wait(&self) -> String {
+        self.signal.cancelled().await;
+        self.error
+            .get()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// Why it has, if it has.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.error.get().map(ToString::to_string)
+    }
+
+    fn set(&self, error: io::Error) {
+        let _ = self.error.set(error);
+        self.signal.cancel();
+    }
 }
 
 /// The writing side.
@@ -30,6 +64,7 @@ pub(crate) struct Writer {
     storage: Arc<dyn Storage>,
     queue: mpsc::Receiver<Box<dyn Change>>,
     published: Publisher,
+    broken: Broken,
 }
 
 /// One change with whoever waits for it.
@@ -77,14 +112,17 @@ where
 pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let (published, reader) = publish(Arc::new(state));
+    let broken = Broken::default();
     let journal = Journal {
         queue: sender,
         published: reader,
+        broken: broken.clone(),
     };
     let writer = Writer {
         storage,
         queue,
         published,
+        broken,
     };
     (journal, writer)
 }
@@ -93,6 +131,11 @@ impl Journal {
     /// What is durable now.
     pub(crate) fn state(&self) -> Arc<State> {
         self.published.state()
+    }
+
+    /// Whether the disk has failed for good.
+    pub(crate) fn broken(&self) -> &Broken {
+        &self.broken
     }
 
     /// Tells of every durable change.
@@ -125,7 +168,7 @@ impl Journal {
 }
 
 impl Writer {
-    /// Writes what it is asked to until `shutdown`; what was asked before is still written.
+    /// Writes what it is asked to until `shutdown`, what was asked before included, or until a sync fails.
     pub(crate) async fn run(mut self, shutdown: Shutdown) {
         loop {
             let first = tokio::select! {
@@ -145,6 +188,9 @@ impl Writer {
                 changes.push(next);
             }
             self.write(changes).await;
+            if self.broken.signal.is_cancelled() {
+                return;
+            }
         }
     }
 
@@ -157,11 +203,22 @@ impl Writer {
         let written = if state == *before {
             Ok(())
         } else {
-            let written = store(&*self.storage, &state).await;
-            if written.is_ok() {
-                self.published.replace(Arc::new(state));
+            match store(&*self.storage, &state).await {
+                Ok(()) => {
+                    self.published.replace(Arc::new(state));
+                    Ok(())
+                }
+                Err(failed) => {
+                    let told = failed.told();
+                    if let Failed::Disk(error) = failed
+                        && is_unsynced(&error)
+                    {
+                        tracing::error!(%error, "the master ends: nobody knows what its disk has; start it again");
+                        self.broken.set(error);
+                    }
+                    Err(told)
+                }
             }
-            written
         };
         for change in changes {
             change.settle(written.clone());
@@ -169,22 +226,39 @@ impl Writer {
     }
 }
 
-/// Writes a state as a whole.
-pub(crate) async fn store(storage: &dyn Storage, state: &State) -> Result<(), ErrorBody> {
-    let failed = |error: &dyn std::fmt::Display| {
+/// Why a state could not be written.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Encode(serde_json::Error),
+    Disk(io::Error),
+}
+
+impl Failed {
+    /// What whoever asked is told.
+    pub(crate) fn told(&self) -> ErrorBody {
+        let (error, outcome): (&dyn std::fmt::Display, _) = match self {
+            Self::Disk(error) if is_unsynced(error) => (
+                error,
+                "it ends, and knows after its restart whether it was done",
+            ),
+            Self::Disk(error) => (error, "nothing was changed"),
+            Self::Encode(error) => (error, "nothing was changed"),
+        };
         tracing::error!(%error, "the master's state cannot be written; what was asked is refused");
         ErrorBody::new(
             ErrorCode::StorageFailed,
             format!(
-                "the master cannot write its state ({error}); nothing was changed: mend its data directory, then try again"
+                "the master cannot write its state ({error}); {outcome}: mend its data directory, then try again"
             ),
         )
-    };
-    let bytes = file::encode(state).map_err(|error| failed(&error))?;
-    storage
-        .store(file::NAME, bytes)
-        .await
-        .map_err(|error| failed(&error))
+    }
+}
+
+/// Writes a state as a whole.
+pub(crate) async fn store(storage: &dyn Storage, state: &State) -> Result<(), Failed> {
+    let bytes = file::encode(state).map_err(Failed::Encode)?;
+    let stored = storage.store(file::NAME, bytes).await;
+    stored.map_err(Failed::Disk)
 }
 
 #[cfg(test)]

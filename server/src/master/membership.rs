@@ -1,13 +1,23 @@
 //! Who lives: what each server's last word was, and when. Nothing here is durable, and nothing here changes the map: a
 //! server that is silent keeps its partitions.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use glint_protocol::{
     Boot, ErrorBody, ErrorCode, ServerId, Term,
-    control::{Heartbeat, ServerLoad, ServerState},
+    admin::RefusedServer,
+    control::{Heartbeat, Recovering, RecoveryProgress, Register, ServerLoad, ServerState},
 };
 use tokio::time::Instant;
+
+/// Refused servers that are remembered, and for how long after they asked last.
+const MAX_REFUSED: usize = 64;
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// Servers that are remembered as recovering.
+const MAX_RECOVERING: usize = 4096;
 
 /// What is known of one server's life.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +41,25 @@ pub(crate) struct Membership {
     silent_after: Duration,
     forget_after: Duration,
     members: BTreeMap<ServerId, Member>,
+    /// Servers that read their data directories and have not registered yet.
+    recovering: BTreeMap<ServerId, Recovery>,
+    /// Servers whose registration was refused, the one that asked last at the end.
+    refused: VecDeque<Refusal>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    progress: RecoveryProgress,
+    heard: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Refusal {
+    server: ServerId,
+    boot: Boot,
+    url: String,
+    error: ErrorBody,
+    at: Instant,
 }
 
 /// Something to tell in the log.
@@ -67,7 +96,83 @@ impl Membership {
             silent_after,
             forget_after,
             members: members.collect(),
+            recovering: BTreeMap::new(),
+            refused: VecDeque::new(),
         }
+    }
+
+    /// The term has risen above one that a server had heard: all register again.
+    pub(crate) fn raise_term(&mut self, term: Term) {
+        self.term = self.term.max(term);
+    }
+
+    /// Notes that a server reads its data directory: it is there, though it cannot register yet.
+    ///
+    /// # Errors
+    /// `busy` when too many do.
+    pub(crate) fn recovering(&mut self, word: &Recovering, now: Instant) -> Result<(), ErrorBody> {
+        let known = self.recovering.contains_key(&word.server);
+        if !known && self.recovering.len() >= MAX_RECOVERING {
+            return Err(ErrorBody::new(
+                ErrorCode::Busy,
+                format!(
+                    "{MAX_RECOVERING} servers are recovering, the most that the master follows"
+                ),
+            ));
+        }
+        let recovery = Recovery {
+            progress: word.progress,
+            heard: now,
+        };
+        self.recovering.insert(word.server.clone(), recovery);
+        Ok(())
+    }
+
+    /// How far a server is with reading its data directory, while it does.
+    pub(crate) fn recovery(&self, server: &ServerId, now: Instant) -> Option<RecoveryProgress> {
+        let recovery = self.recovering.get(server)?;
+        let fresh = now.saturating_duration_since(recovery.heard) < self.silent_after;
+        fresh.then_some(recovery.progress)
+    }
+
+    /// Servers that read their data directories now.
+    pub(crate) fn all_recovering(&self, now: Instant) -> Vec<(ServerId, RecoveryProgress)> {
+        self.recovering
+            .keys()
+            .filter_map(|id| Some((id.clone(), self.recovery(id, now)?)))
+            .collect()
+    }
+
+    /// Notes that a server was refused; what is remembered is bounded.
+    pub(crate) fn refuse(&mut self, request: &Register, error: &ErrorBody, now: Instant) {
+        let of_it = |r: &Refusal| r.server == request.server && r.boot == request.boot;
+        self.refused.retain(|r| !of_it(r));
+        if self.refused.len() >= MAX_REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(Refusal {
+            server: request.server.clone(),
+            boot: request.boot,
+            url: request.url.chars().take(256).collect(),
+            error: error.clone(),
+            at: now,
+        });
+    }
+
+    /// Servers that were refused of late, the one that asked last first.
+    pub(crate) fn refused(&self, now: Instant) -> Vec<RefusedServer> {
+        let ago = |r: &Refusal| now.saturating_duration_since(r.at);
+        self.refused
+            .iter()
+            .rev()
+            .filter(|r| ago(r) < REFUSED_FOR)
+            .map(|r| RefusedServer {
+                server: r.server.clone(),
+                url: r.url.clone(),
+                error: r.error.clone(),
+                ago_ms: ago(r).as_millis() as u64,
+            })
+            .collect()
     }
 
     /// Lets a start of a server speak for it from now on, before its registration is durable.
@@ -121,6 +226,9 @@ impl Membership {
         let Some(member) = self.members.get_mut(server).filter(|m| m.boot == boot) else {
             return false;
         };
+        self.recovering.remove(server);
+        self.refused
+            .retain(|r| r.server != *server || r.boot != boot);
         member.registered = true;
         member.registrations += 1;
         member.heard = now;
@@ -174,11 +282,18 @@ impl Membership {
     /// Looks for servers that have become silent.
     pub(crate) fn sweep(&mut self, now: Instant) -> Vec<Event> {
         let mut events = Vec::new();
+        self.refused
+            .retain(|r| now.saturating_duration_since(r.at) < REFUSED_FOR);
+        let limit = self.silent_after;
+        self.recovering
+            .retain(|_, r| now.saturating_duration_since(r.heard) < limit);
         for (id, member) in &mut self.members {
             let silence = now.saturating_duration_since(member.heard);
             if member.state == ServerState::Alive && silence >= self.silent_after {
                 member.state = ServerState::Silent;
-                events.push(Event::Silent(id.clone(), silence));
+                if !self.recovering.contains_key(id) {
+                    events.push(Event::Silent(id.clone(), silence));
+                }
             }
         }
         events
@@ -193,8 +308,10 @@ impl Membership {
     pub(crate) fn absent_for(&self, silence: Duration, now: Instant) -> Vec<ServerId> {
         self.members
             .iter()
-            .filter(|(_, m)| {
-                m.state != ServerState::Alive && now.saturating_duration_since(m.heard) >= silence
+            .filter(|(id, m)| {
+                m.state != ServerState::Alive
+                    && now.saturating_duration_since(m.heard) >= silence
+                    && self.recovery(id, now).is_none()
             })
             .map(|(id, _)| id.clone())
             .collect()
@@ -209,6 +326,12 @@ impl Membership {
         {
             self.members.remove(server);
         }
+    }
+
+    /// Whether a server is there: it sends heartbeats, or reads its data directory.
+    pub(crate) fn is_present(&self, server: &ServerId, now: Instant) -> bool {
+        let alive = |m: &Member| m.registered && m.state == ServerState::Alive;
+        self.members.get(server).is_some_and(alive) || self.recovery(server, now).is_some()
     }
 
     /// Servers that are registered and live: those that a new model may be placed on.
@@ -237,8 +360,10 @@ impl Membership {
         let member = self.members.get(server)?;
         let silence = now.saturating_duration_since(member.heard);
         let state = match member.state {
+            ServerState::Alive if member.registered => ServerState::Alive,
+            _ if self.recovery(server, now).is_some() => ServerState::Recovering,
             // Known from before this start of the master, and not heard since.
-            ServerState::Alive if !member.registered => ServerState::Silent,
+            ServerState::Alive => ServerState::Silent,
             state => state,
         };
         Some((state, silence, member.load))

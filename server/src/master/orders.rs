@@ -55,6 +55,8 @@ struct Errand {
     dropped: Vec<Incarnation>,
     /// The model that is being made by it: by itself, so that a refusal is known to be of it.
     making: Option<Incarnation>,
+    /// Whether a refusal ends the making; a reset goes on until it is obeyed.
+    may_end: bool,
 }
 
 /// What a server is to be told next; none when it knows everything.
@@ -111,6 +113,7 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
         told: vec![(model.incarnation, model.revision)],
         dropped: Vec::new(),
         making: Some(model.incarnation),
+        may_end: model.phase == Phase::Creating,
     })
 }
 
@@ -241,6 +244,12 @@ async fn deliver(
     for orders in &errand.orders {
         if let Err(error) = send(connections, orders).await {
             if let Some(incarnation) = errand.making
+                && is_final(error.code)
+            {
+                shared.note_hindrance(incarnation, server, &error);
+            }
+            if let Some(incarnation) = errand.making
+                && errand.may_end
                 && is_final(error.code)
             {
                 let failure = ErrorBody::new(

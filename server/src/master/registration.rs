@@ -1,4 +1,5 @@
-//! What a registration changes: which partitions a server still has, which are lost, and what it has that nobody knows.
+//! What a registration changes: which partitions a server still has, which are lost and why, and what it has that nobody
+//! knows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,12 +7,15 @@ use std::{
 };
 
 use glint_protocol::{
-    Epoch, ErrorBody, ErrorCode, Incarnation,
+    Boot, Durability, Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
     control::{Orders, Register},
 };
 use glint_world::http::Url;
 
-use super::state::{KnownServer, Model, Phase, State};
+use super::{
+    adoption,
+    state::{KnownServer, Model, Phase, State},
+};
 
 /// Servers that a master knows at most.
 pub(crate) const MAX_SERVERS: usize = 4096;
@@ -21,18 +25,51 @@ const MAX_ID_BYTES: usize = 256;
 /// What came of a registration, to be logged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// Models with how many of their partitions are lost from now on.
-    pub(crate) lost: Vec<(String, usize)>,
+    /// Models with how many of their partitions are lost from now on, and why.
+    pub(crate) lost: Vec<(String, LossReason, usize)>,
+    /// Models of durability `async` whose server's machine has stopped without warning: what was acknowledged in its last
+    /// moments may be missing.
+    pub(crate) shortened: Vec<String>,
     /// Copies that no model of this master explains: kept by the server, and named in the log.
     pub(crate) orphans: BTreeSet<Incarnation>,
+    /// Models that were adopted and serve from now on.
+    pub(crate) adopted: Vec<String>,
 }
 
-/// Whether a registration is one at all.
+impl Findings {
+    /// Tells of it in the log.
+    pub(crate) fn tell(&self, server: &ServerId) {
+        for (model, reason, partitions) in &self.lost {
+            tracing::error!(
+                %server, model, partitions, %reason,
+                "a server came back without values that it held: they are lost; see glint model show {model}"
+            );
+        }
+        for model in &self.shortened {
+            tracing::warn!(
+                %server, model,
+                "a server's machine stopped without warning: pushes of its last moments may be missing, and clients that \
+                 remember them are told"
+            );
+        }
+        for model in &self.adopted {
+            tracing::info!(%server, model, "adopted: all partitions are found");
+        }
+        for orphan in &self.orphans {
+            tracing::warn!(
+                %server, model = %orphan,
+                "orphan: a server has partitions that this master does not place on it; it keeps them unserved"
+            );
+        }
+    }
+}
+
+/// Whether a text can name a server.
 ///
 /// # Errors
-/// `bad_request` for a name or URL that cannot be one, `wrong_cluster` for a server that holds copies of another cluster.
-pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> {
-    let id = &request.server.0;
+/// `bad_request`, saying what can.
+pub(crate) fn check_name(server: &ServerId) -> Result<(), ErrorBody> {
+    let id = &server.0;
     if id.is_empty() || id.len() > MAX_ID_BYTES || !id.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(ErrorBody::new(
             ErrorCode::BadRequest,
@@ -42,11 +79,45 @@ pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> 
             ),
         ));
     }
+    Ok(())
+}
+
+/// Whether a start of a server may speak for it.
+///
+/// # Errors
+/// `identity_in_use` when a later one has, or an admin has given it up.
+pub(crate) fn check_start(state: &State, id: &ServerId, boot: Boot) -> Result<(), ErrorBody> {
+    if state.is_superseded(id, boot) {
+        return Err(ErrorBody::new(
+            ErrorCode::IdentityInUse,
+            format!(
+                "this start of server {id} was given up: a later one has registered, or an admin has said that it is dead; \
+                 start it anew, with a name that no other server has (--id)"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a registration is one at all, and one for this master.
+///
+/// # Errors
+/// `bad_request` for a name or URL that cannot be one, `identity_in_use` for a start that a later one has superseded,
+/// `wrong_cluster` for a server that holds copies of another cluster.
+pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> {
+    let id = &request.server;
+    check_name(id)?;
     if let Err(error) = request.url.parse::<Url>() {
         return Err(ErrorBody::new(
             ErrorCode::BadRequest,
             format!("server {id} cannot be reached: {error}"),
         ));
+    }
+    check_start(state, id, request.boot)?;
+    if let Some(adopting) = &state.adopting
+        && !adopting.cluster_known
+    {
+        return adoption::check_first(request);
     }
     if let Some(cluster) = request.cluster
         && cluster != state.cluster
@@ -55,8 +126,9 @@ pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> 
         return Err(ErrorBody::new(
             ErrorCode::WrongCluster,
             format!(
-                "server {id} holds {} partitions of cluster {cluster}, this master is of cluster {}; \
-                 give the master its former data directory again, or start the server empty",
+                "server {id} holds {} partitions of cluster {cluster}, this master is of cluster {}; give the master its \
+                 former data directory again, have an empty one take over what its servers hold (glint master --adopt), \
+                 or start the server with an empty data directory (--data-dir)",
                 request.copies.len(),
                 state.cluster
             ),
@@ -67,8 +139,8 @@ pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> 
 
 /// Enters a server as registered.
 ///
-/// A partition that the map says it holds and that it does not report is lost (unless its model is still being made).
-/// Epochs rise where the server restarted, or reports one above the map's.
+/// Each partition that the map says it holds is judged by the identity of its copy; see [`loss`]. Epochs rise where the
+/// server restarted, or reports one above the map's.
 ///
 /// # Errors
 /// Those of [`check`], and `busy` when there are too many servers.
@@ -89,12 +161,20 @@ pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings
     }
     let restarted = before.as_ref().is_none_or(|s| s.boot != request.boot);
     let moved = before.as_ref().is_some_and(|s| s.url != request.url);
+    if let Some(before) = &before
+        && restarted
+    {
+        state.supersede(&request.server, before.boot);
+    }
+    state.dead.remove(&request.server);
     state.servers.insert(
         request.server.clone(),
         KnownServer {
             url: request.url.clone(),
             boot: request.boot,
             capacity_bytes: request.capacity_bytes,
+            volume: request.volume,
+            os_boot: request.os_boot,
         },
     );
 
@@ -108,28 +188,45 @@ pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings
         let Some(index) = model.index_of(&request.server) else {
             continue;
         };
-        let copies = reported.get(&model.incarnation);
+        let judge = Judge {
+            durability: model.spec.durability(),
+            before: before.as_ref(),
+            request,
+            restarted,
+        };
         let changes = match model.phase {
-            Phase::Creating => Vec::new(),
-            Phase::Live => judge(&model, index, copies, restarted),
+            Phase::Creating | Phase::Resetting => Vec::new(),
+            Phase::Live => judge.changes(&model, index, reported.get(&model.incarnation)),
         };
         if changes.is_empty() && !moved {
             continue;
         }
         let mut changed = Model::clone(&model);
-        let mut lost = 0;
-        for (partition, is_lost) in changes {
+        let mut lost: BTreeMap<LossReason, usize> = BTreeMap::new();
+        for (partition, loss) in changes {
             let epoch = *fresh.get_or_insert_with(|| state.fresh_epoch());
             changed.epochs[partition as usize] = epoch;
-            if is_lost && changed.lost.insert(partition) {
-                lost += 1;
+            if let Some(reason) = loss {
+                changed.lost.insert(partition, reason);
+                *lost.entry(reason).or_default() += 1;
             }
         }
         changed.revision = state.fresh_revision();
-        if lost > 0 {
-            findings.lost.push((name.clone(), lost));
+        let all_lost = !changed.has_values_on(&request.server);
+        if judge.is_shortened() && !all_lost {
+            findings.shortened.push(name.clone());
         }
+        let lost = lost.into_iter().map(|(why, n)| (name.clone(), why, n));
+        findings.lost.extend(lost);
         state.models.insert(name, Arc::new(changed));
+    }
+    if state.adopting.is_some() {
+        findings.adopted = adoption::take(state, request);
+    }
+    if request.cluster == Some(state.cluster) && request.term > state.term {
+        // Only a master that was set back hears of a term above its own: its orders would be refused as those of an
+        // earlier start.
+        state.term = request.term.next();
     }
     explain_the_rest(state, request, &reported, restarted, &mut findings);
     Ok(findings)
@@ -148,24 +245,75 @@ fn by_incarnation(request: &Register) -> Reported {
     reported
 }
 
-/// The partitions of a live model on a server whose epoch must rise, and whether their values are lost.
-fn judge(
-    model: &Model,
-    index: u32,
-    copies: Option<&BTreeMap<u32, Epoch>>,
+/// What the partitions of one model on a registering server are judged by.
+struct Judge<'a> {
+    durability: Durability,
+    /// The server as it was known before.
+    before: Option<&'a KnownServer>,
+    request: &'a Register,
     restarted: bool,
-) -> Vec<(u32, bool)> {
-    model
-        .held_by(index)
-        .filter_map(|partition| {
-            let copy = copies.and_then(|c| c.get(&partition));
-            let known_lost = model.lost.contains(&partition);
-            let lost = copy.is_none() && !known_lost;
-            let above = copy.is_some_and(|&epoch| epoch > model.epochs[partition as usize]);
-            // What is lost already stays so, at the epoch at which it was found to be.
-            (lost || above || (restarted && !known_lost)).then_some((partition, lost))
-        })
-        .collect()
+}
+
+impl Judge<'_> {
+    /// The partitions of a live model on the server whose epoch must rise, and why their values are lost if they are.
+    fn changes(
+        &self,
+        model: &Model,
+        index: u32,
+        copies: Option<&BTreeMap<u32, Epoch>>,
+    ) -> Vec<(u32, Option<LossReason>)> {
+        model
+            .held_by(index)
+            .filter_map(|partition| {
+                let copy = copies.and_then(|c| c.get(&partition));
+                let known_lost = model.lost.contains_key(&partition);
+                let loss = if known_lost {
+                    None
+                } else {
+                    self.loss(copy.is_some())
+                };
+                let above = copy.is_some_and(|&epoch| epoch > model.epochs[partition as usize]);
+                // What is lost already stays so, at the epoch at which it was found to be.
+                let rises = loss.is_some() || above || (self.restarted && !known_lost);
+                rises.then_some((partition, loss))
+            })
+            .collect()
+    }
+
+    /// Why the values of a partition are lost, given whether the server reports a copy of it: another identity is another
+    /// copy, whatever is in it. The identity of a `memory` copy is the start of its server. That of a logged one is the data
+    /// directory, on which more processes have started than the master has heard of: one that was set back has fewer.
+    fn loss(&self, reported: bool) -> Option<LossReason> {
+        let missing = (!reported).then_some(LossReason::Missing);
+        if !self.restarted {
+            return missing;
+        }
+        if !self.durability.is_logged() {
+            return Some(LossReason::Restarted);
+        }
+        let known = self.before.and_then(|s| s.volume);
+        match (known, self.request.volume) {
+            (_, None) => Some(LossReason::NoVolume),
+            (Some(known), Some(volume)) if known.id == volume.id => {
+                if volume.start <= known.start {
+                    Some(LossReason::OlderVolume)
+                } else {
+                    missing
+                }
+            }
+            (_, Some(volume)) if volume.start <= 1 => Some(LossReason::Emptied),
+            (_, Some(_)) => Some(LossReason::OtherVolume),
+        }
+    }
+
+    /// Whether what an `async` copy had not synced is gone with the machine's memory.
+    fn is_shortened(&self) -> bool {
+        let rebooted = self
+            .before
+            .is_some_and(|s| s.os_boot != self.request.os_boot);
+        let clean = self.request.volume.is_some_and(|v| v.clean);
+        self.durability == Durability::Async && self.restarted && rebooted && !clean
+    }
 }
 
 /// Copies that the catalogue does not place on this server: to be dropped if there is a tombstone, else orphans.
@@ -193,6 +341,10 @@ fn explain_the_rest(
                         .all(|&p| model.holders.get(p as usize) == Some(&index))
                 })
         });
+        // What is being adopted has a list of orphans of its own.
+        let adopting = state.adopting.as_ref();
+        let placed_here =
+            placed_here || adopting.is_some_and(|a| a.models.contains_key(&incarnation));
         if !placed_here && !state.tombstones.iter().any(|t| t.covers(incarnation)) {
             findings.orphans.insert(incarnation);
         }

@@ -10,7 +10,11 @@ use axum::{
 };
 use glint_protocol::{
     ModelId, ModelMap,
-    control::{ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Register, Registered},
+    admin::{Adoption, ForgetServer, ResetModel},
+    control::{
+        ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Recovering, Register,
+        Registered,
+    },
     ids::Revision,
 };
 use http::{HeaderValue, header};
@@ -50,9 +54,13 @@ impl Master {
             .route("/v1/status", get(status))
             .route("/v1/models", get(models).post(create))
             .route("/v1/models/{name}", get(open).delete(delete))
+            .route("/v1/models/{name}/reset", post(reset))
             .route("/v1/servers/register", post(register))
+            .route("/v1/servers/recovering", post(recovering))
             .route("/v1/servers/heartbeat", post(heartbeat))
             .route("/v1/servers/leave", post(leave))
+            .route("/v1/servers/forget", post(forget))
+            .route("/v1/adopt/finish", post(finish_adoption))
             .with_state(self.clone());
         finish(router, Bodies::new(BODY_BUDGET))
     }
@@ -101,6 +109,34 @@ async fn delete(
 ) -> Answer<Json<Done>> {
     master.delete(&name, query.id).await?;
     Ok(Json(Done {}))
+}
+
+async fn reset(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+    Json(request): Json<ResetModel>,
+) -> Answer<Json<ModelMap>> {
+    Ok(Json(master.reset(&name, request).await?))
+}
+
+async fn recovering(
+    Shared(master): Shared<Master>,
+    Json(word): Json<Recovering>,
+) -> Answer<Json<Done>> {
+    master.recovering(&word)?;
+    Ok(Json(Done {}))
+}
+
+async fn forget(
+    Shared(master): Shared<Master>,
+    Json(request): Json<ForgetServer>,
+) -> Answer<Json<Done>> {
+    master.forget(request).await?;
+    Ok(Json(Done {}))
+}
+
+async fn finish_adoption(Shared(master): Shared<Master>) -> Answer<Json<Adoption>> {
+    Ok(Json(master.finish_adoption().await?))
 }
 
 async fn register(

@@ -7,13 +7,19 @@ use std::{
 };
 
 use glint_protocol::{
-    Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, ModelId, ModelMap, ModelSpec,
-    Partitioning, ServerId, Term,
-    control::{HeldPartition, Hold, ModelState, ModelSummary},
+    Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, LossReason, ModelId, ModelMap,
+    ModelSpec, OsBoot, Partitioning, RequestId, ServerId, Term,
+    control::{HeldPartition, Hold, ModelState, ModelSummary, Volume},
     error::GoneReason,
     ids::Revision,
+    loss::LossSummary,
     map::ServerAddress,
 };
+
+use super::adoption::Adopting;
+
+/// Starts of servers that are remembered as superseded.
+const MAX_SUPERSEDED: usize = 1024;
 
 /// The whole durable state of a master. A clone is cheap: models are shared until they change.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +39,14 @@ pub(crate) struct State {
     pub(crate) models: BTreeMap<String, Arc<Model>>,
     /// Models that are no more, the oldest first.
     pub(crate) tombstones: VecDeque<Tombstone>,
+    /// Servers that an admin gave up while models still name them, with where they answered: clients read their
+    /// addresses in maps, though nothing there serves.
+    pub(crate) dead: BTreeMap<ServerId, String>,
+    /// Starts of servers that speak for nobody any more, the oldest first: a later start has registered, or an admin has
+    /// given the server up. A late message of such a start must not pass for a restart.
+    pub(crate) superseded: VecDeque<(ServerId, Boot)>,
+    /// What servers have reported to a master that had lost its state, until an admin says that all have.
+    pub(crate) adopting: Option<Arc<Adopting>>,
 }
 
 /// A server, as it registered last.
@@ -44,6 +58,10 @@ pub(crate) struct KnownServer {
     pub(crate) boot: Boot,
     /// Bytes of values that it may hold.
     pub(crate) capacity_bytes: u64,
+    /// Its data directory, if it has one: the identity of its copies of logged models.
+    pub(crate) volume: Option<Volume>,
+    /// The start of the operating system that it runs on.
+    pub(crate) os_boot: OsBoot,
 }
 
 /// How far a model is.
@@ -51,6 +69,9 @@ pub(crate) struct KnownServer {
 pub(crate) enum Phase {
     /// Its servers make its partitions; no client knows it yet.
     Creating,
+    /// It was reset: its servers let go of the generation before and make this one. Like `Creating`, but that its
+    /// partitions never go elsewhere, since a silent server may still serve the generation before.
+    Resetting,
     /// It serves. From here on, a partition that is absent is lost.
     Live,
 }
@@ -69,8 +90,10 @@ pub(crate) struct Model {
     pub(crate) holders: Vec<u32>,
     /// Per partition: its epoch.
     pub(crate) epochs: Vec<Epoch>,
-    /// Partitions whose values are lost.
-    pub(crate) lost: BTreeSet<u32>,
+    /// Partitions whose values are lost, and why.
+    pub(crate) lost: BTreeMap<u32, LossReason>,
+    /// The last requests by which it was reset, the oldest first.
+    pub(crate) resets: Vec<RequestId>,
     /// Per server in `servers`: bytes of values of its partitions. Follows from the rest.
     bytes: Vec<u64>,
 }
@@ -81,7 +104,21 @@ pub(crate) struct Assignment {
     pub(crate) servers: Vec<ServerId>,
     pub(crate) holders: Vec<u32>,
     pub(crate) epochs: Vec<Epoch>,
-    pub(crate) lost: BTreeSet<u32>,
+    pub(crate) lost: BTreeMap<u32, LossReason>,
+}
+
+impl Assignment {
+    /// Per partition its holder, all at one epoch, nothing lost.
+    pub(crate) fn of(holders: &[ServerId], epoch: Epoch) -> Self {
+        let used: BTreeSet<&ServerId> = holders.iter().collect();
+        let index: BTreeMap<&ServerId, u32> = used.iter().copied().zip(0..).collect();
+        Self {
+            servers: used.iter().map(|&id| id.clone()).collect(),
+            holders: holders.iter().map(|id| index[id]).collect(),
+            epochs: vec![epoch; holders.len()],
+            lost: BTreeMap::new(),
+        }
+    }
 }
 
 /// What is remembered of a model that is no more: servers delete only on its word, and a repeated request finds out what
@@ -145,7 +182,9 @@ impl Model {
             && epochs.len() == count
             && holders.iter().all(|&h| (h as usize) < servers.len())
             && servers.windows(2).all(|pair| pair[0] < pair[1])
-            && lost.last().is_none_or(|&p| (p as usize) < count);
+            && lost
+                .last_key_value()
+                .is_none_or(|(&p, _)| (p as usize) < count);
         if !consistent {
             return None;
         }
@@ -163,6 +202,7 @@ impl Model {
             holders,
             epochs,
             lost,
+            resets: Vec::new(),
             bytes,
         })
     }
@@ -170,6 +210,11 @@ impl Model {
     /// A server's place in `servers`.
     pub(crate) fn index_of(&self, server: &ServerId) -> Option<u32> {
         self.servers.binary_search(server).ok().map(|i| i as u32)
+    }
+
+    /// The server that is to hold a partition.
+    pub(crate) fn holder(&self, partition: u32) -> &ServerId {
+        &self.servers[self.holders[partition as usize] as usize]
     }
 
     /// The partitions that the server with this place in `servers` holds.
@@ -192,17 +237,39 @@ impl Model {
         Some(Hold {
             spec: self.spec.clone(),
             incarnation: self.incarnation,
-            creating: self.phase == Phase::Creating,
+            creating: self.phase != Phase::Live,
             partitions: self
                 .held_by(index)
                 .map(|partition| HeldPartition {
                     partition,
                     epoch: self.epochs[partition as usize],
-                    lost: self.lost.contains(&partition),
-                    reason: None,
+                    lost: self.lost.contains_key(&partition),
+                    reason: self.lost.get(&partition).copied(),
                 })
                 .collect(),
         })
+    }
+
+    /// Whether some of its partitions, as far as they have values, are on a server.
+    pub(crate) fn has_values_on(&self, server: &ServerId) -> bool {
+        self.index_of(server)
+            .is_some_and(|index| self.held_by(index).any(|p| !self.lost.contains_key(&p)))
+    }
+
+    fn losses(&self) -> Vec<LossSummary> {
+        let mut counts: BTreeMap<(u32, LossReason), u32> = BTreeMap::new();
+        for (&partition, &reason) in &self.lost {
+            let holder = self.holders[partition as usize];
+            *counts.entry((holder, reason)).or_default() += 1;
+        }
+        counts
+            .into_iter()
+            .map(|((holder, reason), partitions)| LossSummary {
+                server: self.servers[holder as usize].clone(),
+                reason,
+                partitions,
+            })
+            .collect()
     }
 
     /// The model in a list.
@@ -211,13 +278,13 @@ impl Model {
             spec: self.spec.clone(),
             incarnation: self.incarnation,
             state: match self.phase {
-                Phase::Creating => ModelState::Creating,
+                Phase::Creating | Phase::Resetting => ModelState::Creating,
                 Phase::Live if self.lost.is_empty() => ModelState::Live,
                 Phase::Live => ModelState::Lost,
             },
             revision: self.revision,
             lost_partitions: self.lost.len() as u32,
-            losses: Vec::new(),
+            losses: self.losses(),
             bytes: self.spec.bytes().unwrap_or(u64::MAX),
         }
     }
@@ -234,6 +301,9 @@ impl State {
             servers: BTreeMap::new(),
             models: BTreeMap::new(),
             tombstones: VecDeque::new(),
+            dead: BTreeMap::new(),
+            superseded: VecDeque::new(),
+            adopting: None,
         }
     }
 
@@ -277,6 +347,30 @@ impl State {
             .sum()
     }
 
+    /// Notes that a start of a server speaks for nobody any more.
+    pub(crate) fn supersede(&mut self, server: &ServerId, boot: Boot) {
+        if !self.is_superseded(server, boot) {
+            self.superseded.push_back((server.clone(), boot));
+            if self.superseded.len() > MAX_SUPERSEDED {
+                self.superseded.pop_front();
+            }
+        }
+    }
+
+    /// Whether a start of a server speaks for nobody any more.
+    pub(crate) fn is_superseded(&self, server: &ServerId, boot: Boot) -> bool {
+        self.superseded
+            .iter()
+            .any(|(id, old)| *old == boot && id == server)
+    }
+
+    /// Lets go of dead servers that no model names any more.
+    pub(crate) fn bury_the_dead(&mut self) {
+        let models = &self.models;
+        self.dead
+            .retain(|id, _| models.values().any(|m| m.index_of(id).is_some()));
+    }
+
     /// Whether any partition is, or may still be, on a server.
     pub(crate) fn is_needed(&self, server: &ServerId) -> bool {
         self.models.values().any(|m| m.index_of(server).is_some())
@@ -286,11 +380,14 @@ impl State {
     pub(crate) fn map(&self, model: &Model, max_deadline_ms: u64) -> ModelMap {
         let address = |id: &ServerId| ServerAddress {
             id: id.clone(),
-            // Every holder is known: a server is forgotten only when it holds nothing, and loading checks it.
+            // Every holder is known or dead: a server that holds something is not forgotten, and loading checks it.
             url: self
                 .servers
                 .get(id)
-                .map_or_else(String::new, |s| s.url.clone()),
+                .map(|s| &s.url)
+                .or_else(|| self.dead.get(id))
+                .cloned()
+                .unwrap_or_default(),
         };
         ModelMap {
             cluster: self.cluster,
@@ -301,7 +398,7 @@ impl State {
             servers: model.servers.iter().map(address).collect(),
             holders: model.holders.clone(),
             epochs: model.epochs.clone(),
-            lost: model.lost.iter().copied().collect(),
+            lost: model.lost.keys().copied().collect(),
         }
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use axum::{Router, extract::State as Shared, routing::post};
 use glint_protocol::{
-    Boot, ClusterId, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, OsBoot, ServerId,
-    Shape,
+    Boot, ClusterId, Durability, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, OsBoot,
+    ServerId, Shape,
     control::{CopyReport, CreateModel, Heartbeat, Orders, Register, Registered, ServerLoad},
 };
 use glint_world::{
@@ -43,6 +43,8 @@ pub(crate) fn state_with_servers(count: usize) -> State {
                 url: format!("http://s{number}:1"),
                 boot: Boot(1),
                 capacity_bytes: CAPACITY,
+                volume: None,
+                os_boot: OsBoot(1),
             },
         );
     }
@@ -65,7 +67,8 @@ pub(crate) fn request(id: u64, model: ModelDraft) -> CreateModel {
 /// Enters a model on all known servers and makes it live.
 pub(crate) fn make(state: &mut State, draft: ModelDraft, id: u64) -> Incarnation {
     let alive = state.servers.keys().cloned().collect();
-    let incarnation = transition::create(state, &request(id, draft), &alive).unwrap();
+    let incarnation =
+        transition::create(state, &request(id, draft), &alive, Durability::Memory).unwrap();
     let boots = state
         .servers
         .iter()

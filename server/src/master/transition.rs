@@ -7,11 +7,12 @@ use std::{
 };
 
 use glint_protocol::{
-    Boot, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId, control::CreateModel,
-    error::GoneReason,
+    Boot, Durability, ErrorBody, ErrorCode, Incarnation, ModelId, ModelSpec, ServerId,
+    control::CreateModel, error::GoneReason,
 };
 
 use super::{
+    adoption,
     placement::{Room, place},
     size::Size,
     state::{Assignment, Model, Phase, State, Tombstone, partition_bytes},
@@ -22,11 +23,13 @@ pub(crate) const MAX_TOMBSTONES: usize = 1024;
 /// Models that a cluster may have.
 pub(crate) const MAX_MODELS: usize = 4096;
 
-/// Finds or begins the model that a request asks for, on the servers that live: the incarnation to wait for.
+/// Finds or begins the model that a request asks for, on the servers that live: the incarnation to wait for. A draft that
+/// says nothing of durability gets `durability`.
 pub(crate) fn create(
     state: &mut State,
     request: &CreateModel,
     alive: &BTreeSet<ServerId>,
+    durability: Durability,
 ) -> Result<Incarnation, ErrorBody> {
     let draft = &request.model;
     draft.validate()?;
@@ -74,13 +77,19 @@ pub(crate) fn create(
         }
         return Ok(present.incarnation);
     }
+    if state.adopting.is_some() {
+        return Err(adoption::refuse_creation(name));
+    }
     if state.models.len() >= MAX_MODELS {
         return Err(ErrorBody::new(
             ErrorCode::Busy,
             format!("the cluster has {MAX_MODELS} models, the most that it can; delete some first"),
         ));
     }
-    let spec = draft.clone().resolve(alive.len() as u32)?;
+    let mut draft = draft.clone();
+    let durability = *draft.durability.get_or_insert(durability);
+    let candidates = suitable(state, alive, durability).len();
+    let spec = draft.resolve(candidates as u32)?;
     let incarnation = Incarnation {
         model: request.id,
         generation: 1,
@@ -96,35 +105,20 @@ fn begin(
     incarnation: Incarnation,
     alive: &BTreeSet<ServerId>,
 ) -> Result<(), ErrorBody> {
-    let candidates: Vec<ServerId> = alive
-        .iter()
-        .filter(|id| state.servers.contains_key(id))
-        .cloned()
-        .collect();
+    let candidates = suitable(state, alive, spec.durability());
     if candidates.is_empty() {
-        return Err(ErrorBody::new(
-            ErrorCode::NoServers,
-            "no server is registered with this master; start one with: glint server --master URL",
-        ));
+        return Err(nobody(&spec, state, alive));
     }
     let rooms: Vec<Room> = candidates.iter().map(|id| room(state, id)).collect();
     let sizes = partition_bytes(&spec);
     let Some(places) = place(&sizes, &rooms) else {
         return Err(does_not_fit(&spec, &sizes, &candidates, &rooms));
     };
-    // Only those that got something, in the order of their names.
-    let used: BTreeSet<u32> = places.iter().copied().collect();
-    let index: BTreeMap<u32, u32> = used.iter().copied().zip(0..).collect();
-    let epoch = state.fresh_epoch();
-    let assignment = Assignment {
-        servers: used
-            .iter()
-            .map(|&i| candidates[i as usize].clone())
-            .collect(),
-        holders: places.iter().map(|place| index[place]).collect(),
-        epochs: vec![epoch; places.len()],
-        lost: BTreeSet::new(),
-    };
+    let holders: Vec<ServerId> = places
+        .iter()
+        .map(|&place| candidates[place as usize].clone())
+        .collect();
+    let assignment = Assignment::of(&holders, state.fresh_epoch());
     let (name, revision) = (spec.name.clone(), state.fresh_revision());
     let model =
         Model::new(spec, incarnation, Phase::Creating, revision, assignment).ok_or_else(|| {
@@ -134,7 +128,39 @@ fn begin(
     Ok(())
 }
 
-fn room(state: &State, server: &ServerId) -> Room {
+/// The servers that live and may hold a model of this durability: a logged one needs a data directory.
+pub(super) fn suitable(
+    state: &State,
+    alive: &BTreeSet<ServerId>,
+    durability: Durability,
+) -> Vec<ServerId> {
+    let may_hold = |id: &&ServerId| {
+        let server = state.servers.get(*id);
+        server.is_some_and(|s| !durability.is_logged() || s.volume.is_some())
+    };
+    alive.iter().filter(may_hold).cloned().collect()
+}
+
+/// What to say when no server may hold a model.
+pub(super) fn nobody(spec: &ModelSpec, state: &State, alive: &BTreeSet<ServerId>) -> ErrorBody {
+    if !alive.iter().any(|id| state.servers.contains_key(id)) {
+        return ErrorBody::new(
+            ErrorCode::NoServers,
+            "no server is registered with this master; start one with: glint server --master URL",
+        );
+    }
+    ErrorBody::new(
+        ErrorCode::DoesNotFit,
+        format!(
+            "model '{}' has durability {}, and no live server has a data directory to keep it in; start servers with one \
+             (glint server --data-dir DIR), or make the model with --durability memory",
+            spec.name,
+            spec.durability()
+        ),
+    )
+}
+
+pub(super) fn room(state: &State, server: &ServerId) -> Room {
     let placed = state.placed_bytes(server);
     let capacity = state.servers.get(server).map_or(0, |s| s.capacity_bytes);
     Room {
@@ -143,7 +169,7 @@ fn room(state: &State, server: &ServerId) -> Room {
     }
 }
 
-fn does_not_fit(
+pub(super) fn does_not_fit(
     spec: &ModelSpec,
     sizes: &[u64],
     candidates: &[ServerId],
@@ -167,10 +193,15 @@ fn does_not_fit(
     } else {
         "add servers, give them more memory (--memory), or delete models"
     };
+    let which = if spec.durability().is_logged() {
+        "the live servers with a data directory"
+    } else {
+        "the live servers"
+    };
     ErrorBody::new(
         ErrorCode::DoesNotFit,
         format!(
-            "model '{}' needs {} ({sum} bytes) in partitions of up to {}, and the live servers have {} free ({}); {advice}",
+            "model '{}' needs {} ({sum} bytes) in partitions of up to {}, and {which} have {} free ({}); {advice}",
             spec.name,
             Size(sum),
             Size(largest),
@@ -180,16 +211,24 @@ fn does_not_fit(
     )
 }
 
-/// Makes a model live if every holder has confirmed under the boot that is registered now; whether it did.
+/// Makes a model live if every holder has confirmed under the boot that is registered now; whether it did. Holders that
+/// are dead are not waited for: what they were to hold is lost.
 pub(crate) fn make_live(
     state: &mut State,
     incarnation: Incarnation,
     confirmed: &BTreeMap<ServerId, Boot>,
 ) -> bool {
-    let Some(model) = creating(state, incarnation) else {
+    let unfinished = state
+        .model(incarnation.model)
+        .filter(|m| m.incarnation == incarnation && m.phase != Phase::Live)
+        .cloned();
+    let Some(model) = unfinished else {
         return false;
     };
     let all = model.servers.iter().all(|id| {
+        if !model.has_values_on(id) {
+            return true;
+        }
         let registered = state.servers.get(id).map(|s| s.boot);
         registered.is_some() && confirmed.get(id).copied() == registered
     });
@@ -213,7 +252,7 @@ fn creating(state: &State, incarnation: Incarnation) -> Option<Arc<Model>> {
 pub(crate) fn roll_back(state: &mut State, incarnation: Incarnation, failure: ErrorBody) {
     if let Some(model) = creating(state, incarnation) {
         state.models.remove(&model.spec.name);
-        bury(state, &model, Some(failure));
+        bury(state, &model, GoneReason::Deleted, Some(failure));
     }
 }
 
@@ -233,7 +272,7 @@ pub(crate) fn place_anew(
         ..incarnation
     };
     begin(state, model.spec.clone(), next, alive)?;
-    bury(state, &model, None);
+    bury(state, &model, GoneReason::Deleted, None);
     Ok(())
 }
 
@@ -248,7 +287,7 @@ pub(crate) fn delete(
     match (state.models.get(name).cloned(), id) {
         (Some(model), id) if id.is_none_or(|id| id == model.incarnation.model) => {
             state.models.remove(name);
-            bury(state, &model, None);
+            bury(state, &model, GoneReason::Deleted, None);
             Ok(model.incarnation)
         }
         (_, Some(id)) => match state.tombstone(id) {
@@ -266,11 +305,18 @@ pub(crate) fn no_model(name: &str) -> String {
     format!("there is no model '{name}'; see what there is with: glint models")
 }
 
-fn bury(state: &mut State, model: &Model, failure: Option<ErrorBody>) {
+/// Leaves a tombstone of a model that is out of the catalogue.
+pub(super) fn bury(
+    state: &mut State,
+    model: &Model,
+    reason: GoneReason,
+    failure: Option<ErrorBody>,
+) {
+    let known = |id: &&ServerId| state.servers.contains_key(*id);
     state.tombstones.push_back(Tombstone {
         incarnation: model.incarnation,
-        reason: GoneReason::Deleted,
-        awaited: model.servers.iter().cloned().collect(),
+        reason,
+        awaited: model.servers.iter().filter(known).cloned().collect(),
         failure,
     });
     if state.tombstones.len() > MAX_TOMBSTONES {
@@ -282,6 +328,7 @@ fn bury(state: &mut State, model: &Model, failure: Option<ErrorBody>) {
             .unwrap_or(0);
         state.tombstones.remove(oldest);
     }
+    state.bury_the_dead();
 }
 
 /// Notes that a server has obeyed the orders to drop these.

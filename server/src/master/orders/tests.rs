@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use glint_protocol::Partitions;
+use glint_protocol::{Durability, Partitions};
 
 use super::*;
 use crate::master::testing::{draft, id, make, request, state_with_servers};
@@ -55,7 +55,13 @@ fn models_that_are_being_made_are_ordered_one_by_one_after_all_else() {
     make(&mut state, draft("gone", 10), 2);
     transition::delete(&mut state, "gone", None).unwrap();
     for (name, number) in [("new1", 3), ("new2", 4)] {
-        transition::create(&mut state, &request(number, draft(name, 10)), &alive).unwrap();
+        transition::create(
+            &mut state,
+            &request(number, draft(name, 10)),
+            &alive,
+            Durability::Memory,
+        )
+        .unwrap();
     }
     let mut told = Told::new();
     let first = next_errand(&state, &id("s1"), Boot(1), &told).unwrap();

@@ -1,4 +1,6 @@
-use glint_protocol::{Boot, ModelId, Partitions, Position, ServerId, control::CopyReport};
+use glint_protocol::{ModelId, Partitions, Position, ServerId, control::CopyReport};
+
+mod table;
 
 use super::*;
 use crate::master::{
@@ -34,9 +36,9 @@ fn another_boot_without_its_values_has_lost_them_at_a_new_epoch() {
     let mut request = registration(&state, "s1", 2);
     request.copies.clear();
     let findings = register(&mut state, &request).unwrap();
-    assert_eq!(findings.lost, [("w".into(), 1)]);
+    assert_eq!(findings.lost, [("w".into(), LossReason::Restarted, 1)]);
     let model = state.models["w"].clone();
-    assert_eq!(model.lost, [0].into());
+    assert_eq!(model.lost, [(0, LossReason::Restarted)].into());
     assert!(model.epochs[0] > before.epochs[0] && model.revision > before.revision);
     assert_eq!(
         model.epochs[1], before.epochs[1],
@@ -50,16 +52,18 @@ fn another_boot_without_its_values_has_lost_them_at_a_new_epoch() {
 }
 
 #[test]
-fn the_first_boot_that_comes_back_after_another_does_not_revive_what_is_lost() {
+fn a_start_that_a_later_one_has_superseded_never_speaks_again() {
     let mut state = state_with_servers(1);
     make(&mut state, draft("w", 10), 1);
     let first = registration(&state, "s1", 1);
     let mut second = registration(&state, "s1", 2);
     second.copies.clear();
     register(&mut state, &second).unwrap();
-    register(&mut state, &first).unwrap();
-    assert_eq!(state.models["w"].lost, [0].into());
-    assert!(orders(&state, &first).hold[0].partitions[0].lost);
+    let before = state.clone();
+    let error = register(&mut state, &first).unwrap_err();
+    assert_eq!(error.code, ErrorCode::IdentityInUse);
+    assert!(error.message.contains("start it anew"), "{error}");
+    assert_eq!(state, before);
 }
 
 #[test]
@@ -69,14 +73,20 @@ fn the_same_boot_that_misses_a_partition_has_lost_it() {
     let mut request = registration(&state, "s1", 1);
     request.copies.remove(1);
     register(&mut state, &request).unwrap();
-    assert_eq!(state.models["w"].lost, [1].into());
+    assert_eq!(state.models["w"].lost, [(1, LossReason::Missing)].into());
 }
 
 #[test]
 fn a_model_that_is_being_made_has_nothing_to_lose() {
     let mut state = state_with_servers(1);
     let alive = state.servers.keys().cloned().collect();
-    transition::create(&mut state, &request(1, draft("w", 10)), &alive).unwrap();
+    transition::create(
+        &mut state,
+        &request(1, draft("w", 10)),
+        &alive,
+        Durability::Memory,
+    )
+    .unwrap();
     let before = state.models["w"].clone();
     let mut request = registration(&state, "s1", 2);
     request.copies.clear();
@@ -136,7 +146,7 @@ fn a_partition_that_another_server_holds_is_an_orphan() {
     request.copies[0].partition = 1;
     let findings = register(&mut state, &request).unwrap();
     assert_eq!(findings.orphans, [model].into());
-    assert_eq!(findings.lost, [("w".into(), 1)]);
+    assert_eq!(findings.lost, [("w".into(), LossReason::Missing, 1)]);
 }
 
 #[test]

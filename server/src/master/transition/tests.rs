@@ -9,7 +9,7 @@ fn all(state: &State) -> BTreeSet<ServerId> {
 
 fn refused(state: &mut State, request: &CreateModel) -> ErrorBody {
     let (before, alive) = (state.clone(), all(state));
-    let error = create(state, request, &alive).unwrap_err();
+    let error = create(state, request, &alive, Durability::Memory).unwrap_err();
     assert_eq!(*state, before, "a refusal changes nothing");
     error
 }
@@ -20,7 +20,7 @@ fn a_new_model_is_creating_at_a_fresh_epoch_and_revision() {
     let mut asked = draft("w", 10);
     asked.partitions = Partitions::PerServer(2);
     let alive = all(&state);
-    let incarnation = create(&mut state, &request(7, asked), &alive).unwrap();
+    let incarnation = create(&mut state, &request(7, asked), &alive, Durability::Memory).unwrap();
     let model = &state.models["w"];
     assert_eq!(
         incarnation,
@@ -41,7 +41,12 @@ fn a_repeated_request_finds_its_own_model_and_another_is_told() {
     let mut state = state_with_servers(1);
     let incarnation = make(&mut state, draft("w", 10), 7);
     let alive = all(&state);
-    let again = create(&mut state, &request(7, draft("w", 10)), &alive);
+    let again = create(
+        &mut state,
+        &request(7, draft("w", 10)),
+        &alive,
+        Durability::Memory,
+    );
     assert_eq!(again, Ok(incarnation));
     let error = refused(&mut state, &request(8, draft("w", 10)));
     assert_eq!(error.code, ErrorCode::AlreadyExists);
@@ -58,7 +63,12 @@ fn open_or_create_takes_the_same_spec_and_shows_where_another_differs() {
         ..request(8, model)
     };
     let alive = all(&state);
-    let opened = create(&mut state, &or_open(draft("w", 10)), &alive);
+    let opened = create(
+        &mut state,
+        &or_open(draft("w", 10)),
+        &alive,
+        Durability::Memory,
+    );
     assert_eq!(opened, Ok(incarnation));
     let mut other = draft("w", 11);
     other.rule = Rule::Max;
@@ -103,7 +113,13 @@ fn what_does_not_fit_is_refused_with_the_sum_and_what_is_free() {
 #[test]
 fn without_a_server_that_lives_there_is_no_model() {
     let mut state = state_with_servers(2);
-    let error = create(&mut state, &request(1, draft("w", 1)), &BTreeSet::new()).unwrap_err();
+    let error = create(
+        &mut state,
+        &request(1, draft("w", 1)),
+        &BTreeSet::new(),
+        Durability::Memory,
+    )
+    .unwrap_err();
     assert_eq!(error.code, ErrorCode::NoServers);
     assert!(
         error.message.contains("glint server --master"),
@@ -118,7 +134,7 @@ fn a_model_is_live_only_when_every_holder_has_confirmed_under_its_present_boot()
     let mut asked = draft("w", 10);
     asked.partitions = Partitions::Exactly(2);
     let alive = all(&state);
-    let incarnation = create(&mut state, &request(1, asked), &alive).unwrap();
+    let incarnation = create(&mut state, &request(1, asked), &alive, Durability::Memory).unwrap();
     let mut confirmed = BTreeMap::from([(id("s1"), Boot(1))]);
     assert!(!make_live(&mut state, incarnation, &confirmed));
     confirmed.insert(id("s2"), Boot(9));
@@ -134,12 +150,26 @@ fn a_model_is_live_only_when_every_holder_has_confirmed_under_its_present_boot()
 fn a_making_that_failed_leaves_its_reason_for_the_request_and_frees_the_name() {
     let mut state = state_with_servers(1);
     let alive = all(&state);
-    let incarnation = create(&mut state, &request(1, draft("w", 10)), &alive).unwrap();
+    let incarnation = create(
+        &mut state,
+        &request(1, draft("w", 10)),
+        &alive,
+        Durability::Memory,
+    )
+    .unwrap();
     let failure = ErrorBody::new(ErrorCode::DoesNotFit, "no memory");
     roll_back(&mut state, incarnation, failure.clone());
     assert!(state.models.is_empty());
     assert_eq!(refused(&mut state, &request(1, draft("w", 10))), failure);
-    assert!(create(&mut state, &request(2, draft("w", 10)), &alive).is_ok());
+    assert!(
+        create(
+            &mut state,
+            &request(2, draft("w", 10)),
+            &alive,
+            Durability::Memory
+        )
+        .is_ok()
+    );
     let live = make(&mut state_with_servers(1), draft("w", 10), 1);
     let mut state = state_with_servers(1);
     make(&mut state, draft("w", 10), 1);
@@ -200,7 +230,13 @@ fn tombstones_are_bounded_and_those_that_are_waited_for_stay_longest() {
 fn a_model_that_waits_for_a_silent_server_is_placed_anew_as_another_generation() {
     let mut state = state_with_servers(2);
     let alive = all(&state);
-    let first = create(&mut state, &request(1, draft("w", 10)), &alive).unwrap();
+    let first = create(
+        &mut state,
+        &request(1, draft("w", 10)),
+        &alive,
+        Durability::Memory,
+    )
+    .unwrap();
     let holder = state.models["w"].servers[0].clone();
     let others: BTreeSet<_> = alive.into_iter().filter(|id| *id != holder).collect();
     place_anew(&mut state, first, &others).unwrap();

@@ -1,0 +1,203 @@
+//! What an admin does about lost values, as pure functions on [`State`]: setting a model back to its initial values, and
+//! giving up a server that will not come back.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use glint_protocol::{
+    ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
+    admin::{ForgetServer, ResetModel},
+    error::GoneReason,
+};
+
+use super::{
+    placement::{Room, place},
+    state::{Assignment, Model, Phase, State, partition_bytes},
+    transition::{bury, does_not_fit, no_model, nobody, room, suitable},
+};
+
+/// Requests that a model remembers having been reset by.
+const MAX_RESETS: usize = 8;
+
+/// Sets a model back: its next generation, with all values initial, empty ledgers and nothing lost. The incarnation to
+/// wait for; a repeated request finds the one that it made.
+///
+/// A partition stays where it is. The holder of one that has values must live, so that it lets go of them before anyone
+/// meets the new ones: a silent one may still serve, and acknowledge what nobody would find again. What is lost is served
+/// by nobody, and goes to another server where its own cannot take it.
+///
+/// # Errors
+/// `unknown_model`, `retry` while it is being made, `server_silent` naming who is waited for, `does_not_fit`, `no_servers`.
+pub(crate) fn reset(
+    state: &mut State,
+    name: &str,
+    request: &ResetModel,
+    alive: &BTreeSet<ServerId>,
+) -> Result<Incarnation, ErrorBody> {
+    let unknown = || ErrorBody::new(ErrorCode::UnknownModel, no_model(name));
+    let model = state.models.get(name).cloned().ok_or_else(unknown)?;
+    if request
+        .model
+        .is_some_and(|id| id != model.incarnation.model)
+    {
+        return Err(ErrorBody::new(
+            ErrorCode::UnknownModel,
+            format!(
+                "model '{name}' is {} now, another one than was meant; look at it with: glint model show {name}",
+                model.incarnation
+            ),
+        ));
+    }
+    if model.resets.contains(&request.id) {
+        return Ok(model.incarnation);
+    }
+    if model.phase == Phase::Creating {
+        return Err(ErrorBody::new(
+            ErrorCode::Retry,
+            format!("model '{name}' is still being made: its values are initial anyway"),
+        ));
+    }
+    let targets = suitable(state, alive, model.spec.durability());
+    let stays = |p: u32| targets.binary_search(model.holder(p)).is_ok();
+    let count = model.spec.partition_count;
+    let homeless: Vec<u32> = (0..count).filter(|&p| !stays(p)).collect();
+    let silent: BTreeSet<&ServerId> = homeless
+        .iter()
+        .filter(|p| !model.lost.contains_key(p))
+        .map(|&p| model.holder(p))
+        .collect();
+    if !silent.is_empty() {
+        return Err(is_silent(name, &silent));
+    }
+    if !homeless.is_empty() && targets.is_empty() {
+        return Err(nobody(&model.spec, state, alive));
+    }
+    let rooms: Vec<Room> = targets.iter().map(|id| room(state, id)).collect();
+    let all_sizes = partition_bytes(&model.spec);
+    let sizes: Vec<u64> = homeless.iter().map(|&p| all_sizes[p as usize]).collect();
+    let Some(places) = place(&sizes, &rooms) else {
+        return Err(does_not_fit(&model.spec, &sizes, &targets, &rooms));
+    };
+    let mut holders: Vec<ServerId> = (0..count).map(|p| model.holder(p).clone()).collect();
+    for (&partition, &target) in homeless.iter().zip(&places) {
+        holders[partition as usize] = targets[target as usize].clone();
+    }
+    let incarnation = Incarnation {
+        generation: model.incarnation.generation.saturating_add(1),
+        ..model.incarnation
+    };
+    let assignment = Assignment::of(&holders, state.fresh_epoch());
+    let revision = state.fresh_revision();
+    let spec = model.spec.clone();
+    let next = Model::new(spec, incarnation, Phase::Resetting, revision, assignment);
+    let mut next = next.ok_or_else(|| {
+        ErrorBody::new(ErrorCode::Internal, "a placement that contradicts itself")
+    })?;
+    let kept = model.resets.len().saturating_sub(MAX_RESETS - 1);
+    next.resets = model.resets[kept..].to_vec();
+    next.resets.push(request.id);
+    state.models.insert(name.to_owned(), Arc::new(next));
+    bury(state, &model, GoneReason::Reset, None);
+    Ok(incarnation)
+}
+
+fn is_silent(name: &str, silent: &BTreeSet<&ServerId>) -> ErrorBody {
+    let names: Vec<&str> = silent.iter().take(8).map(|id| id.0.as_str()).collect();
+    let more = if silent.len() > names.len() {
+        ", …"
+    } else {
+        ""
+    };
+    let which = names.join(", ");
+    ErrorBody::new(
+        ErrorCode::ServerSilent,
+        format!(
+            "model '{name}' is not reset: {which}{more} does not answer, holds partitions of it, and might still serve them; \
+             start it again, or, if it is gone for good: glint server forget {} --dead",
+            names.first().copied().unwrap_or_default()
+        ),
+    )
+}
+
+/// What became of a server that was to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten {
+    /// Partitions that are lost with it.
+    pub(crate) lost: usize,
+}
+
+/// Forgets a server by an admin's word. One that holds values is forgotten only when it is said to be dead: they are lost
+/// from now on, and this start of it never speaks again. Forgetting twice is fine.
+///
+/// # Errors
+/// `unknown_server`; `server_alive` when it is `present`; `server_silent` when it holds values and is not said to be dead.
+pub(crate) fn forget(
+    state: &mut State,
+    request: &ForgetServer,
+    present: bool,
+) -> Result<Forgotten, ErrorBody> {
+    let id = &request.server;
+    let Some(server) = state.servers.get(id).cloned() else {
+        let was_here = state.superseded.iter().any(|(old, _)| old == id);
+        return if was_here || state.dead.contains_key(id) {
+            Ok(Forgotten { lost: 0 })
+        } else {
+            Err(ErrorBody::new(
+                ErrorCode::UnknownServer,
+                format!("there is no server {id}; see what there is with: glint status"),
+            ))
+        };
+    };
+    if present {
+        return Err(ErrorBody::new(
+            ErrorCode::ServerAlive,
+            format!("server {id} lives and is not forgotten; stop it first"),
+        ));
+    }
+    let holding: Vec<String> = state
+        .models
+        .values()
+        .filter(|m| m.phase != Phase::Creating && m.has_values_on(id))
+        .map(|m| m.spec.name.clone())
+        .collect();
+    if !holding.is_empty() && !request.dead {
+        return Err(ErrorBody::new(
+            ErrorCode::ServerSilent,
+            format!(
+                "server {id} holds values of {} models ({}…) and waits to be started again; if it is gone for good, and they \
+                 with it: glint server forget {id} --dead",
+                holding.len(),
+                holding[0]
+            ),
+        ));
+    }
+    let mut lost = 0;
+    let epoch = state.fresh_epoch();
+    for name in &holding {
+        let Some(model) = state.models.get(name).cloned() else {
+            continue;
+        };
+        let mut changed = Model::clone(&model);
+        let index = model.index_of(id).unwrap_or(u32::MAX);
+        for partition in model.held_by(index).filter(|p| !model.lost.contains_key(p)) {
+            changed.lost.insert(partition, LossReason::ServerDead);
+            changed.epochs[partition as usize] = epoch;
+            lost += 1;
+        }
+        changed.revision = state.fresh_revision();
+        state.models.insert(name.clone(), Arc::new(changed));
+    }
+    state.servers.remove(id);
+    for tombstone in &mut state.tombstones {
+        tombstone.awaited.remove(id);
+    }
+    if request.dead {
+        state.supersede(id, server.boot);
+    }
+    state.dead.insert(id.clone(), server.url);
+    state.bury_the_dead();
+    Ok(Forgotten { lost })
+}
+
+#[cfg(test)]
+#[path = "reset/tests.rs"]
+mod tests;

@@ -1,0 +1,289 @@
+use glint_protocol::{
+    Boot, Durability, Partitions, RequestId, VolumeId,
+    control::{Heartbeat, Volume},
+};
+
+use super::*;
+use crate::master::{
+    registration::register,
+    testing::{draft, id, make, registration, state_with_servers},
+    transition::make_live,
+};
+
+fn request(id: u64) -> ResetModel {
+    ResetModel {
+        id: RequestId(id),
+        model: None,
+    }
+}
+
+fn all(state: &State) -> BTreeSet<ServerId> {
+    state.servers.keys().cloned().collect()
+}
+
+/// A live model with a partition on each of so many servers.
+fn spread(servers: usize) -> State {
+    let mut state = state_with_servers(servers);
+    let mut draft = draft("w", 10);
+    draft.partitions = Partitions::Exactly(servers as u32);
+    make(&mut state, draft, 1);
+    state
+}
+
+fn confirm(state: &mut State) -> bool {
+    let incarnation = state.models["w"].incarnation;
+    let boots = state.servers.iter().map(|(id, s)| (id.clone(), s.boot));
+    let boots = boots.collect();
+    make_live(state, incarnation, &boots)
+}
+
+/// Has `s1` come back without its values.
+fn lose_first(state: &mut State) {
+    let mut request = registration(state, "s1", 2);
+    request.copies.clear();
+    register(state, &request).unwrap();
+    assert_eq!(state.models["w"].lost.len(), 1);
+}
+
+fn dead(name: &str) -> ForgetServer {
+    ForgetServer {
+        server: id(name),
+        dead: true,
+    }
+}
+
+#[test]
+fn a_reset_is_the_next_generation_in_place_with_nothing_lost() {
+    let mut state = spread(2);
+    lose_first(&mut state);
+    let before = state.models["w"].clone();
+    let alive = all(&state);
+    let next = reset(&mut state, "w", &request(5), &alive).unwrap();
+    assert_eq!(next.generation, 2);
+    let model = state.models["w"].clone();
+    assert_eq!(model.phase, Phase::Resetting);
+    assert_eq!(
+        (&model.servers, &model.holders),
+        (&before.servers, &before.holders)
+    );
+    assert!(model.lost.is_empty());
+    assert!(model.epochs[0] > before.epochs[0] && model.epochs[1] > before.epochs[1]);
+    assert!(
+        model.hold(&id("s1")).unwrap().creating,
+        "initial values are made"
+    );
+    let tombstone = &state.tombstones[0];
+    assert_eq!(tombstone.reason, GoneReason::Reset);
+    assert_eq!(tombstone.awaited, alive);
+    assert!(tombstone.covers(before.incarnation) && !tombstone.covers(next));
+    assert!(confirm(&mut state));
+    assert_eq!(state.models["w"].phase, Phase::Live);
+}
+
+#[test]
+fn a_repeated_request_does_not_reset_again_and_another_one_does() {
+    let mut state = spread(1);
+    let alive = all(&state);
+    let first = reset(&mut state, "w", &request(5), &alive).unwrap();
+    let before = state.clone();
+    assert_eq!(reset(&mut state, "w", &request(5), &alive), Ok(first));
+    assert_eq!(state, before);
+    confirm(&mut state);
+    assert_eq!(reset(&mut state, "w", &request(5), &alive), Ok(first));
+    for other in 6..30 {
+        let next = reset(&mut state, "w", &request(other), &alive).unwrap();
+        assert_eq!(u64::from(next.generation), other - 3);
+    }
+    assert_eq!(state.models["w"].resets.len(), MAX_RESETS);
+}
+
+#[test]
+fn a_silent_holder_of_values_refuses_the_reset_and_is_named() {
+    let mut state = spread(2);
+    let alive = [id("s1")].into();
+    let before = state.clone();
+    let error = reset(&mut state, "w", &request(5), &alive).unwrap_err();
+    assert_eq!(error.code, ErrorCode::ServerSilent);
+    assert!(
+        error.message.contains("glint server forget s2 --dead"),
+        "{error}"
+    );
+    assert_eq!(state, before);
+}
+
+#[test]
+fn what_is_lost_on_a_silent_server_goes_to_one_that_lives() {
+    let mut state = spread(2);
+    lose_first(&mut state);
+    let alive = [id("s2")].into();
+    reset(&mut state, "w", &request(5), &alive).unwrap();
+    let model = &state.models["w"];
+    assert_eq!(model.servers, [id("s2")]);
+    assert_eq!(model.holders, [0, 0]);
+    assert_eq!(
+        state.tombstones[0].awaited,
+        all(&state),
+        "both let go of the old values"
+    );
+}
+
+#[test]
+fn a_logged_model_leaves_a_server_that_came_back_without_a_data_directory() {
+    let mut state = state_with_servers(2);
+    for server in state.servers.values_mut() {
+        server.volume = Some(Volume {
+            id: VolumeId(1),
+            start: 1,
+            clean: true,
+        });
+    }
+    let mut draft = draft("w", 10);
+    draft.durability = Some(Durability::Sync);
+    draft.partitions = Partitions::Exactly(2);
+    make(&mut state, draft, 1);
+    lose_first(&mut state);
+    let alive = all(&state);
+    reset(&mut state, "w", &request(5), &alive).unwrap();
+    assert_eq!(state.models["w"].servers, [id("s2")]);
+}
+
+#[test]
+fn a_model_of_another_id_or_none_is_not_reset() {
+    let mut state = spread(1);
+    let alive = all(&state);
+    let other = ResetModel {
+        model: Some(glint_protocol::ModelId(99)),
+        ..request(5)
+    };
+    for (name, request) in [("w", other), ("v", request(5))] {
+        let error = reset(&mut state, name, &request, &alive).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnknownModel);
+    }
+}
+
+#[test]
+fn a_dead_server_is_removed_its_values_are_lost_and_its_start_never_speaks_again() {
+    let mut state = spread(2);
+    let late = registration(&state, "s1", 1);
+    let careful = ForgetServer {
+        dead: false,
+        ..dead("s1")
+    };
+    let error = forget(&mut state, &careful, false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::ServerSilent);
+    assert!(error.message.contains("--dead"), "{error}");
+    let error = forget(&mut state, &dead("s1"), true).unwrap_err();
+    assert_eq!(error.code, ErrorCode::ServerAlive);
+    assert_eq!(
+        forget(&mut state, &dead("s1"), false),
+        Ok(Forgotten { lost: 1 })
+    );
+    assert!(!state.servers.contains_key(&id("s1")));
+    let model = state.models["w"].clone();
+    assert_eq!(model.lost, [(0, LossReason::ServerDead)].into());
+    let map = state.map(&model, 1);
+    assert_eq!(
+        map.servers[0].url, "http://s1:1",
+        "clients can still read the map"
+    );
+    assert_eq!(
+        forget(&mut state, &dead("s1"), false),
+        Ok(Forgotten { lost: 0 })
+    );
+    let error = forget(&mut state, &dead("s9"), false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::UnknownServer);
+    let error = register(&mut state, &late).unwrap_err();
+    assert_eq!(error.code, ErrorCode::IdentityInUse);
+    // Another start of it is welcome, and finds its values lost.
+    let anew = registration(&state, "s1", 2);
+    register(&mut state, &anew).unwrap();
+    assert!(state.dead.is_empty());
+    assert_eq!(state.models["w"].lost.len(), 1);
+}
+
+#[test]
+fn after_a_server_is_given_up_a_reset_places_its_partitions_elsewhere() {
+    let mut state = spread(2);
+    forget(&mut state, &dead("s1"), false).unwrap();
+    let alive = all(&state);
+    reset(&mut state, "w", &request(5), &alive).unwrap();
+    assert_eq!(state.models["w"].servers, [id("s2")]);
+    assert!(state.dead.is_empty(), "no model names it any more");
+    assert!(confirm(&mut state));
+    assert!(state.models["w"].lost.is_empty());
+}
+
+#[test]
+fn a_server_that_dies_during_a_reset_leaves_a_model_that_can_be_reset_again() {
+    let mut state = spread(2);
+    let alive = all(&state);
+    reset(&mut state, "w", &request(5), &alive).unwrap();
+    forget(&mut state, &dead("s1"), false).unwrap();
+    assert!(confirm(&mut state), "the dead one is not waited for");
+    assert_eq!(state.models["w"].lost, [(0, LossReason::ServerDead)].into());
+    let alive = all(&state);
+    let next = reset(&mut state, "w", &request(6), &alive).unwrap();
+    assert_eq!(next.generation, 3);
+    assert!(state.models["w"].lost.is_empty());
+}
+
+#[test]
+fn a_model_that_is_reset_is_never_placed_anew() {
+    let mut state = spread(2);
+    let alive = all(&state);
+    let next = reset(&mut state, "w", &request(5), &alive).unwrap();
+    let before = state.clone();
+    crate::master::transition::place_anew(&mut state, next, &[id("s1")].into()).unwrap();
+    let failure = ErrorBody::new(ErrorCode::DoesNotFit, "no");
+    crate::master::transition::roll_back(&mut state, next, failure);
+    assert_eq!(state, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_answered_when_all_servers_have_obeyed_and_says_who_has_not() {
+    use crate::master::{lock, testing::Scene};
+    use std::time::Duration;
+
+    let scene = Scene::with_servers(&["s1", "s2"]).await;
+    let mut model = draft("w", 10);
+    model.partitions = Partitions::Exactly(2);
+    let asked = crate::master::testing::request(1, model);
+    let old = scene.master.create(asked).await.unwrap();
+    let refusal = ErrorBody::new(ErrorCode::DoesNotFit, "9 GiB are not there");
+    *lock(&scene.network.server("s2").refusal) = Some(refusal);
+    let beating = scene.pass(Duration::from_secs(31), &["s1", "s2"]);
+    let (answer, ()) = tokio::join!(scene.master.reset("w", request(5)), beating);
+    let error = answer.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Retry);
+    assert!(error.message.contains("server s2 says: 9 GiB"), "{error}");
+    *lock(&scene.network.server("s2").refusal) = None;
+    let beating = scene.pass(Duration::from_secs(5), &["s1", "s2"]);
+    let (answer, ()) = tokio::join!(scene.master.reset("w", request(5)), beating);
+    let map = answer.unwrap();
+    assert_eq!(map.incarnation.generation, 2);
+    assert_eq!(map.holders, old.holders);
+    for server in ["s1", "s2"] {
+        let told = scene.network.server(server).told();
+        let dropped = told.iter().position(|o| {
+            o.drop
+                .iter()
+                .any(|d| d.incarnation == old.incarnation && d.reason == GoneReason::Reset)
+        });
+        let made = told.iter().position(|o| {
+            o.hold
+                .iter()
+                .any(|h| h.creating && h.incarnation == map.incarnation)
+        });
+        assert!(
+            dropped.unwrap() < made.unwrap(),
+            "{server}: the old goes before the new comes"
+        );
+    }
+    let beat = scene.master.heartbeat(&Heartbeat {
+        server: id("s1"),
+        boot: Boot(1),
+        term: scene.state().term,
+        load: glint_protocol::control::ServerLoad::default(),
+    });
+    assert_eq!(beat, Ok(()));
+}
