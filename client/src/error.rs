@@ -224,15 +224,15 @@ pub enum Error {
         /// What a push has done before.
         applied: Applied,
     },
-    /// The values of a partition are lost: the model must be deleted and made again.
-    #[error(
-        "the values of partition {partition} of model '{model}' are lost; delete the model and make it again"
-    )]
+    /// The values of a partition are lost: the model must be reset, which starts it again from its initial value.
+    #[error("{why}")]
     Lost {
         /// The model's name.
         model: String,
         /// The partition.
         partition: u32,
+        /// What the server says: which values, why they are lost, and what to do.
+        why: String,
         /// What a push has done.
         applied: Applied,
     },

@@ -182,6 +182,7 @@ pub(crate) fn refusal(model: &Model, partition: u32, body: ErrorBody, applied: A
         ErrorCode::Lost => Error::Lost {
             model: model.name().to_owned(),
             partition,
+            why: body.message,
             applied,
         },
         _ => Error::Refused(Box::new(body)),

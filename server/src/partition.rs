@@ -24,8 +24,8 @@ pub mod values;
 use std::{collections::TryReserveError, sync::Arc};
 
 use glint_protocol::{
-    Durability, ElementType, Epoch, Incarnation, LaneId, ModelSpec, Number, Position, Rule,
-    frame::Section, partitioner::partition_size,
+    Durability, ElementType, Epoch, Incarnation, LaneId, LossReason, ModelSpec, Number, Position,
+    Rule, frame::Section, partitioner::partition_size,
 };
 
 pub use judge::{Outcome, Verdict};
@@ -116,8 +116,8 @@ pub enum Record<'a> {
 pub enum Loss {
     /// The server was told to hold it and has no values of it.
     Absent,
-    /// The master says so.
-    Told,
+    /// The master says so, and why if it knows.
+    Told(Option<LossReason>),
     /// A client remembers an acknowledgement of it that is not in the ledger.
     Forgotten,
     /// An update was interrupted by a defect of the program, so that nobody knows how much of it is in.
@@ -130,7 +130,8 @@ impl std::fmt::Display for Loss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Absent => "its server started again without them",
-            Self::Told => "the master has given them up",
+            Self::Told(None) => "the master has given them up",
+            Self::Told(Some(reason)) => return reason.fmt(f),
             Self::Forgotten => "an acknowledged update is missing",
             Self::Interrupted => "an update was interrupted by a defect of the server",
             Self::Damaged(what) => what,

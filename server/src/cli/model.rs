@@ -199,9 +199,12 @@ fn describe(map: &ModelMap) -> anyhow::Result<String> {
     }
     text.push_str(&table.render());
     if !map.lost.is_empty() {
-        text.push_str(
-            "\nThe values of lost partitions are gone: their server restarted. Delete the model and make it again.\n",
-        );
+        writeln!(
+            text,
+            "\nThe values of lost partitions are gone; `glint status` says why. Start the model again from its initial value \
+             with: glint model reset {}",
+            spec.name
+        )?;
     }
     Ok(text)
 }

@@ -240,7 +240,7 @@ fn lost(description: &Description, loss: &Loss) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::Lost,
         format!(
-            "the values of partition {} of model '{}' are lost: {loss}. Delete the model and make it again: glint model delete {}",
+            "the values of partition {} of model '{}' are lost: {loss}. Start the model again from its initial value with: glint model reset {}",
             description.partition, description.model, description.model
         ),
     )

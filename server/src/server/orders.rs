@@ -145,7 +145,7 @@ async fn take(
             let late = held.epoch < partition.epoch();
             partition.raise_epoch(held.epoch);
             if held.lost && !late {
-                partition.lose(Loss::Told);
+                partition.lose(Loss::Told(held.reason));
                 slot.loss_is_known();
             }
             continue;
@@ -159,7 +159,11 @@ async fn take(
             make(state, used, &description, &spec, held)?
         } else {
             absent += 1;
-            let loss = state.why_absent(incarnation, held.partition);
+            let loss = match (state.why_absent(incarnation, held.partition), held.reason) {
+                // What its files say is more than what the master knows.
+                (Loss::Absent, Some(reason)) => Loss::Told(Some(reason)),
+                (loss, _) => loss,
+            };
             Partition::absent(&description, held.epoch, loss)
         };
         let lost = partition.loss().is_some();

@@ -248,7 +248,7 @@ fn the_first_line_that_fits_is_the_answer() {
         let mut bytes = &valid;
         match case {
             "lost" => {
-                alone.partition.lose(Loss::Told);
+                alone.partition.lose(Loss::Told(None));
                 header.epoch = Epoch(1);
                 bytes = &broken;
             }
