@@ -30,7 +30,7 @@ async fn what_it_is_to_hold_and_does_not_have_is_lost_and_never_zeros() {
         let error = code(&server, path, body).await;
         assert_eq!(error.code, ErrorCode::Lost);
         assert!(
-            error.message.contains("glint model delete"),
+            error.message.contains("glint model reset"),
             "{}",
             error.message
         );
