@@ -1,5 +1,6 @@
 //! The command line: flags, help that teaches, and errors that end with what to type next.
 
+mod admin;
 mod api;
 mod log;
 mod memory;
@@ -25,7 +26,7 @@ First steps:
 By hand, one process each, in any order:
   glint master
   glint server --master http://127.0.0.1:7100
-  glint server --master http://127.0.0.1:7100
+  glint server --master http://127.0.0.1:7100 --id s2 --data-dir ./glint-data/s2      (survives being killed)
 
 Commands that talk to a cluster take its master's URL from --master or from the environment variable GLINT_URL.
 Logs go to standard error; RUST_LOG=glint_server=debug shows more.";
@@ -53,9 +54,11 @@ enum Command {
     Status(status::Status),
     /// List the models of a cluster.
     Models(status::Models),
-    /// Create, show or delete a model.
+    /// Create, show, reset or delete a model.
     #[command(subcommand)]
     Model(model::Model),
+    /// Show how far a master that lost its data directory has taken over what servers hold, or end that.
+    Adopt(admin::Adopt),
     /// Read values.
     Pull(values::Pull),
     /// Push values: they are merged by the model's update rule.
@@ -91,6 +94,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(status) => status.run().await,
         Command::Models(models) => models.run().await,
         Command::Model(model) => model.run().await,
+        Command::Adopt(adopt) => adopt.run().await,
         Command::Pull(pull) => pull.run().await,
         Command::Push(push) => push.run().await,
     }

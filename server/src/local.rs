@@ -3,11 +3,12 @@
 use std::{io, sync::Arc, time::Duration};
 
 use glint_protocol::ServerId;
-use glint_world::{MemoryStorage, Shutdown, Storage, World, http::Url};
+use glint_world::{Disk, MemoryStorage, Shutdown, Storage, World, http::Url};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    log::LogOptions,
     master::{Master, MasterConfig, MasterError},
     serve::serve,
     server::{self, ServerConfig, ServerError},
@@ -24,6 +25,10 @@ pub struct LocalConfig {
     pub server_listen: String,
     /// What the master remembers.
     pub storage: Arc<dyn Storage>,
+    /// Where servers keep logs and snapshots of durable models, `s1` first; servers beyond hold `memory` models only.
+    pub disks: Vec<Arc<dyn Disk>>,
+    /// How servers keep their logs.
+    pub log: LogOptions,
     /// Bytes of values that each server may hold.
     pub capacity_bytes: u64,
     /// How the master behaves.
@@ -38,6 +43,8 @@ impl Default for LocalConfig {
             listen: "127.0.0.1:0".into(),
             server_listen: "127.0.0.1:0".into(),
             storage: Arc::new(MemoryStorage::default()),
+            disks: Vec::new(),
+            log: LogOptions::default(),
             capacity_bytes: 1 << 30,
             master: MasterConfig::default(),
         }
@@ -127,8 +134,15 @@ impl Local {
         let servers = TaskTracker::new();
         let serving = {
             let (world, master, ended) = (world.clone(), master.clone(), servers_ended.clone());
+            let failed = failed.clone();
             async move {
-                serve(world, listener, master.router(), limits, ended).await;
+                tokio::select! {
+                    biased;
+                    error = master.failed() => {
+                        let _ = failed.try_send(error.into());
+                    }
+                    () = serve(world, listener, master.router(), limits, ended) => {}
+                }
                 master.stop().await;
             }
         };
@@ -138,6 +152,8 @@ impl Local {
             server.id = Some(ServerId(format!("s{}", number + 1)));
             server.advertise = advertise.parse().ok();
             server.max_deadline = Duration::from_millis(config.master.max_deadline_ms);
+            server.disk = config.disks.get(number).cloned();
+            server.log = config.log;
             let running = server::run(world.clone(), server, listener, shutdown.clone());
             let failed = failed.clone();
             let ended = async move {

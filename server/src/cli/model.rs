@@ -1,24 +1,26 @@
-//! `glint model create`, `show` and `delete`.
+//! `glint model create`, `show`, `reset` and `delete`.
 
 use std::fmt::Write;
 
 use clap::{ArgGroup, Args, Subcommand};
 use glint_protocol::{
-    ElementType, ModelDraft, ModelId, ModelMap, Partitioning, Partitions, Rule, Scalar, Shape,
-    control::CreateModel,
+    Durability, ElementType, ModelDraft, ModelId, ModelMap, Partitioning, Partitions, RequestId,
+    Rule, Scalar, Shape, admin::ResetModel, control::CreateModel,
 };
 use glint_server::master::Size;
 use http::Method;
 
 use super::{api::Target, notation, print, status, table::Table};
 
-/// Create, show or delete a model.
+/// Create, show, reset or delete a model.
 #[derive(Subcommand)]
 pub(crate) enum Model {
     /// Create a vector or a matrix.
     Create(Create),
     /// Show what a model is and who holds its partitions.
     Show(Show),
+    /// Set all values of a model back to its initial value, as after some of them were lost.
+    Reset(Reset),
     /// Delete a model and its values.
     Delete(Delete),
 }
@@ -28,6 +30,7 @@ impl Model {
         match self {
             Self::Create(create) => create.run().await,
             Self::Show(show) => show.run().await,
+            Self::Reset(reset) => reset.run().await,
             Self::Delete(delete) => delete.run().await,
         }
     }
@@ -41,7 +44,8 @@ impl Model {
 Examples:
   glint model create weights --vector 1_000_000
   glint model create topics --matrix 4258x20 --element i64 --partitioning cyclic
-  glint model create best --vector 100 --element f64 --initial -Infinity --rule max"
+  glint model create best --vector 100 --element f64 --initial -Infinity --rule max
+  glint model create kept --vector 1_000_000 --durability sync"
 )]
 pub(crate) struct Create {
     /// Name of the model: letters, digits, `.`, `_`, `-`.
@@ -75,6 +79,10 @@ pub(crate) struct Create {
     /// How pushes are merged: add, assign, max or min.
     #[arg(long, value_name = "RULE", default_value = "add")]
     rule: Rule,
+    /// What it survives: memory (only while its servers run), async (the end of a process) or sync (the end of a machine);
+    /// what the master was started with unless said.
+    #[arg(long, value_name = "MODE")]
+    durability: Option<Durability>,
     #[command(flatten)]
     target: Target,
 }
@@ -104,6 +112,7 @@ impl Create {
         };
         draft.initial = self.initial;
         draft.rule = self.rule;
+        draft.durability = self.durability;
         Some(draft)
     }
 
@@ -119,13 +128,14 @@ impl Create {
         };
         let map: ModelMap = api.call(Method::POST, "/v1/models", &request).await?;
         print(&format!(
-            "created '{}': {} of {} ({}) in {} partitions on {} servers\n",
+            "created '{}': {} of {} ({}) in {} partitions on {} servers, durability {}\n",
             map.spec.name,
             map.spec.shape,
             map.spec.element,
             Size(map.spec.bytes().unwrap_or(0)),
             map.spec.partition_count,
-            map.servers.len()
+            map.servers.len(),
+            map.spec.durability()
         ))
     }
 }
@@ -173,6 +183,7 @@ fn describe(map: &ModelMap) -> anyhow::Result<String> {
     line("size", &Size(spec.bytes().unwrap_or(0)))?;
     line("initial", &spec.initial)?;
     line("rule", &spec.rule)?;
+    line("durability", &spec.durability())?;
     line(
         "partitions",
         &format_args!(
@@ -221,6 +232,35 @@ fn runs(partitions: &[u32]) -> String {
     match partitions.len().saturating_sub(SHOWN) {
         0 => text,
         more => format!("{text} … ({more} more)"),
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint model reset topics
+
+All values of the model become its initial value again, lost or not; jobs that have it open are told and open it again.")]
+pub(crate) struct Reset {
+    /// Name of the model.
+    name: String,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Reset {
+    async fn run(self) -> anyhow::Result<()> {
+        let path = format!("{}/reset", path(&self.name)?);
+        let api = self.target.api()?;
+        let request = ResetModel {
+            id: RequestId(api.world.random.bits()),
+            model: None,
+        };
+        let map: ModelMap = api.call(Method::POST, &path, &request).await?;
+        print(&format!(
+            "reset '{}': every value is {} again, generation {}\n",
+            map.spec.name, map.spec.initial, map.incarnation.generation
+        ))
     }
 }
 

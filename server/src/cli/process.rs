@@ -8,22 +8,28 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Args;
-use glint_protocol::ServerId;
+use clap::{Args, Subcommand};
+use glint_protocol::{Durability, ServerId};
 use glint_server::{
     local::{Local as LocalStart, LocalConfig, LocalError},
+    log::LogOptions,
     master::{self, MasterConfig, Size},
     server::{self, ServerConfig},
 };
-use glint_world::{Listener, MemoryStorage, Shutdown, Storage, World, http::Url};
+use glint_world::{
+    DirectoryDisk, Disk, Listener, MemoryStorage, Shutdown, Storage, World, http::Url,
+};
 
-use super::memory::{self, Bytes};
+use super::{
+    admin::Forget,
+    memory::{self, Bytes},
+};
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   glint master
-  glint master --listen 0.0.0.0:7100 --data-dir /var/lib/glint/master
+  glint master --listen 0.0.0.0:7100 --data-dir /var/lib/glint/master --durability async
 
 Then, here or on machines that reach it:
   glint server --master http://HOST:7100")]
@@ -37,12 +43,19 @@ pub(crate) struct Master {
     /// Write the master's URL into this file once it answers.
     #[arg(long, value_name = "PATH")]
     url_file: Option<PathBuf>,
+    /// The data directory is empty, since its content was lost: take over what the servers hold. See `glint adopt`.
+    #[arg(long)]
+    adopt: bool,
     #[command(flatten)]
-    intervals: Intervals,
+    behaviour: Behaviour,
 }
 
 #[derive(Args)]
-struct Intervals {
+struct Behaviour {
+    /// What models survive whose maker does not say: memory (only while their servers run), async (the end of a process)
+    /// or sync (the end of a machine). The last two need servers with a data directory.
+    #[arg(long, value_name = "MODE", default_value = "memory")]
+    durability: Durability,
     /// How often servers tell the master that they live, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 100)]
     heartbeat_ms: u64,
@@ -51,9 +64,10 @@ struct Intervals {
     silent_after_ms: u64,
 }
 
-impl Intervals {
+impl Behaviour {
     fn config(&self) -> MasterConfig {
         MasterConfig {
+            durability: self.durability,
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             silent_after: Duration::from_millis(self.silent_after_ms),
             ..MasterConfig::default()
@@ -72,7 +86,10 @@ impl Master {
         if let Some(path) = &self.url_file {
             write_whole(path, &format!("http://{address}"))?;
         }
-        let config = self.intervals.config();
+        let config = MasterConfig {
+            adopt: self.adopt,
+            ..self.behaviour.config()
+        };
         master::run(world, storage, config, listener, shutdown).await?;
         Ok(())
     }
@@ -82,11 +99,17 @@ impl Master {
 #[command(after_help = "\
 Examples:
   glint server --master http://127.0.0.1:7100
+  glint server --master http://127.0.0.1:7100 --id s1 --data-dir ./glint-data/s1
   glint server --master http://glint-master:7100 --listen 0.0.0.0:7200 --advertise http://10.0.0.7:7200 --memory 8GiB
+  glint server forget s1 --dead            (it is gone for good: stop waiting for it)
 
-It may start before its master, and registers again by itself when the master restarts. A server that restarts has
-lost the values that it held in memory, and says so: their partitions are `lost`, never silently zero.")]
+It may start before its master, and registers again by itself when the master restarts. With a data directory it has
+models of durability `async` and `sync` again after it was killed, under the same --id. What it held of a model of
+durability `memory` is lost when it restarts, and it says so: those partitions are `lost`, never silently zero.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Server {
+    #[command(subcommand)]
+    action: Option<ServerAction>,
     /// URL of the master.
     #[arg(
         long,
@@ -104,13 +127,56 @@ pub(crate) struct Server {
     /// Its name, the same after a restart; host and port of its URL unless said.
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
+    /// Where it keeps logs and snapshots of models of durability async and sync; it can hold none of them unless said.
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogFlags,
     /// How much values may take, such as 8GiB; 80 % of the memory of this machine or container unless said.
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
 }
 
+/// What is done to servers, not by them.
+#[derive(Subcommand)]
+enum ServerAction {
+    /// Tell the master to forget a server that ended; with --dead, to give up what it holds.
+    Forget(Forget),
+}
+
+#[derive(Args)]
+struct LogFlags {
+    /// The log of durable models is kept in files of this size.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
+    log_segment: Bytes,
+    /// How often the log of models of durability async is synced, in milliseconds: so much may be missing when the whole
+    /// machine stops without warning.
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    log_sync_ms: u64,
+}
+
+impl LogFlags {
+    fn options(&self) -> anyhow::Result<LogOptions> {
+        let smallest = 64 << 10;
+        anyhow::ensure!(
+            self.log_segment.0 >= smallest,
+            "--log-segment {} is too small: give at least {}",
+            Size(self.log_segment.0),
+            Size(smallest)
+        );
+        Ok(LogOptions {
+            segment_bytes: self.log_segment.0,
+            sync_every: Duration::from_millis(self.log_sync_ms),
+            ..LogOptions::default()
+        })
+    }
+}
+
 impl Server {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
+        if let Some(ServerAction::Forget(forget)) = self.action {
+            return forget.run().await;
+        }
         let world = World::real();
         let shutdown = signals()?;
         let master: Url = self.master.parse()?;
@@ -118,6 +184,10 @@ impl Server {
         let mut config = ServerConfig::new(master, capacity);
         config.id = self.id.map(ServerId);
         config.advertise = self.advertise.map(|url| url.parse()).transpose()?;
+        config.log = self.log.options()?;
+        if let Some(path) = &self.data_dir {
+            config.disk = Some(Arc::new(DirectoryDisk::open(path)?));
+        }
         let listener = listen(&world, &self.listen).await?;
         let address = listener.address().context("the listener has no address")?;
         tracing::info!(memory = %Size(capacity), "server listens at http://{address}");
@@ -130,6 +200,7 @@ impl Server {
 #[command(after_help = "\
 Examples:
   glint local --servers 2
+  glint local --data-dir ./glint-data --durability async
   glint local --servers 4 --listen 127.0.0.1:0 --url-file /tmp/glint-url &
 
 In another terminal:
@@ -145,30 +216,40 @@ pub(crate) struct Local {
     /// Write the master's URL into this file once all servers are registered.
     #[arg(long, value_name = "PATH")]
     url_file: Option<PathBuf>,
-    /// Keep what the master knows here; in memory unless said. Values are in memory in any case.
+    /// Keep what the master knows, and logs and snapshots of models of durability async and sync here; in memory, and no
+    /// such models, unless said.
     #[arg(long, value_name = "PATH")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogFlags,
     /// How much values may take on all servers together, such as 8GiB; 80 % of the memory of this machine unless said.
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
     #[command(flatten)]
-    intervals: Intervals,
+    behaviour: Behaviour,
 }
 
 impl Local {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let shutdown = signals()?;
-        let storage: Arc<dyn Storage> = match &self.data_dir {
-            Some(path) => directory(path)?,
-            None => Arc::new(MemoryStorage::default()),
-        };
+        let mut storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
+        let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
+        if let Some(path) = &self.data_dir {
+            storage = directory(&path.join("master"))?;
+            for number in 1..=self.servers {
+                let disk = DirectoryDisk::open(path.join(format!("s{number}")))?;
+                disks.push(Arc::new(disk));
+            }
+        }
         let memory = self.memory.map_or_else(memory::default_bytes, |m| m.0);
         let config = LocalConfig {
             servers: self.servers,
             listen: self.listen.clone(),
             storage,
+            disks,
+            log: self.log.options()?,
             capacity_bytes: memory / self.servers.max(1) as u64,
-            master: self.intervals.config(),
+            master: self.behaviour.config(),
             ..LocalConfig::default()
         };
         let start = LocalStart::start(World::real(), config);

@@ -4,11 +4,13 @@ use std::fmt::Write;
 
 use glint_protocol::{
     Partitioning,
-    control::{ClusterStatus, ModelState, ModelSummary, ServerState, ServerSummary},
+    control::{
+        ClusterStatus, ModelState, ModelSummary, RecoveryProgress, ServerState, ServerSummary,
+    },
 };
 use glint_server::master::Size;
 
-use super::{api::Target, print, table::Table};
+use super::{admin, api::Target, print, table::Table};
 
 /// Show servers and models of a cluster.
 #[derive(clap::Args)]
@@ -83,9 +85,59 @@ fn show(status: &ClusterStatus) -> anyhow::Result<String> {
             silent.join(", ")
         )?;
     }
+    for refused in &status.refused {
+        writeln!(
+            text,
+            "\nServer {} at {} was refused {} ago: {}",
+            refused.server,
+            refused.url,
+            span(refused.ago_ms),
+            refused.error.message
+        )?;
+    }
     text.push('\n');
     text.push_str(&model_table(&status.models));
+    for model in &status.models {
+        write_losses(&mut text, model)?;
+    }
+    if let Some(adoption) = &status.adoption {
+        text.push_str(
+            "\nThis master takes over what servers hold; end it with: glint adopt --finish\n",
+        );
+        text.push_str(&admin::show(adoption)?);
+    }
     Ok(text)
+}
+
+/// What a model has lost, and why.
+fn write_losses(text: &mut String, model: &ModelSummary) -> std::fmt::Result {
+    if model.losses.is_empty() {
+        return Ok(());
+    }
+    let name = &model.spec.name;
+    writeln!(text, "\nValues of '{name}' are lost:")?;
+    for loss in &model.losses {
+        writeln!(
+            text,
+            "  {} partitions on {}: {}",
+            loss.partitions, loss.server, loss.reason
+        )?;
+    }
+    writeln!(
+        text,
+        "Start it again from its initial value with: glint model reset {name}"
+    )
+}
+
+/// How far a recovery is, for people.
+fn progress(recovery: Option<RecoveryProgress>) -> String {
+    match recovery {
+        Some(p) if p.total_bytes > 0 => {
+            let percent = p.done_bytes.min(p.total_bytes) as f64 * 100.0 / p.total_bytes as f64;
+            format!("recovering {percent:.0} % of {}", Size(p.total_bytes))
+        }
+        _ => "recovering".to_owned(),
+    }
 }
 
 fn server_table(servers: &[ServerSummary]) -> String {
@@ -106,7 +158,7 @@ fn server_table(servers: &[ServerSummary]) -> String {
             ServerState::Alive => "alive".to_owned(),
             ServerState::Silent => format!("silent {}", span(server.silent_ms)),
             ServerState::Left => format!("left {}", span(server.silent_ms)),
-            ServerState::Recovering => "recovering".to_owned(),
+            ServerState::Recovering => progress(server.recovery),
         };
         let load = &server.load;
         table.row(vec![
@@ -146,6 +198,7 @@ pub(crate) fn model_table(models: &[ModelSummary]) -> String {
         "SHAPE",
         "ELEMENT",
         "RULE",
+        "DURABILITY",
         ">PARTITIONS",
         "BY",
         ">SIZE",
@@ -158,6 +211,7 @@ pub(crate) fn model_table(models: &[ModelSummary]) -> String {
             spec.shape.to_string(),
             spec.element.to_string(),
             spec.rule.to_string(),
+            spec.durability().to_string(),
             spec.partition_count.to_string(),
             by(&spec.partitioning),
             Size(model.bytes).to_string(),
