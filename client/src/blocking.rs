@@ -23,7 +23,8 @@ use glint_protocol::{
 };
 
 use crate::{
-    Attach, ClientBuilder, ClientStats, Error, MatrixBuilder, ModelHandle, Result, VectorBuilder,
+    Attach, ClientBuilder, ClientStats, Error, ForgottenPushes, MatrixBuilder, ModelHandle, Result,
+    VectorBuilder,
 };
 
 pub use self::model::{BufferedMatrix, BufferedVector, Matrix, RowBlocks, Vector};
@@ -236,6 +237,11 @@ impl Client {
         self.runtime.wait(self.inner.attach(handle))
     }
 
+    /// What servers have told of acknowledged pushes that are gone: see [`crate::Client::take_losses`].
+    pub fn take_losses(&self) -> Vec<ForgottenPushes> {
+        self.inner.take_losses()
+    }
+
     /// What this client has done since its start.
     pub fn stats(&self) -> ClientStats {
         self.inner.stats()
@@ -266,6 +272,8 @@ impl Client {
         fn status(&self) -> ClusterStatus;
         /// Deletes a model, for everyone.
         fn delete(&self, name: &str) -> ();
+        /// Sets all values of a model back to its initial value, for everyone.
+        fn reset(&self, name: &str) -> ();
     }
 }
 

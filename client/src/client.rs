@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use glint_protocol::{
-    ClusterId, Element, Layout, ModelMap, Partitioner, Shape,
+    ClusterId, Element, Layout, ModelMap, Partitioner, RequestId, Shape,
     buffer::BufferPool,
     control::{ClusterStatus, CreateModel, ModelSummary},
 };
@@ -11,8 +11,10 @@ use glint_world::World;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    ClientBuilder, ClientOptions, ClientStats, Error, Matrix, ModelHandle, Result, Vector,
+    ClientBuilder, ClientOptions, ClientStats, Error, ForgottenPushes, Matrix, ModelHandle, Result,
+    Vector,
     control::{Control, same_cluster},
+    losses::Losses,
     open::{MatrixBuilder, VectorBuilder},
     push::{LaneSender, start},
     retry::Pauses,
@@ -62,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) transport: Arc<Transport>,
     pub(crate) pauses: Arc<Pauses>,
     pub(crate) counters: Arc<Counters>,
+    losses: Arc<Losses>,
     pub(crate) lanes: Vec<LaneSender>,
     pub(crate) pool: BufferPool,
     /// Bytes of pushes that may still be taken in flight.
@@ -126,8 +129,9 @@ impl Client {
             options.request_timeout,
             Arc::clone(&counters),
         ));
+        let losses = Arc::new(Losses::default());
         let lanes = (0..options.lanes)
-            .map(|_| start(&world, &options, &transport, &pauses, &counters))
+            .map(|_| start(&world, &options, &transport, &pauses, &counters, &losses))
             .collect();
         let kept = options.in_flight_bytes / options.request_bytes;
         let shared = Shared {
@@ -140,6 +144,7 @@ impl Client {
             transport,
             pauses,
             counters,
+            losses,
             lanes,
             partitioners,
         };
@@ -231,6 +236,26 @@ impl Client {
             .control
             .delete(name, self.shared.deadline())
             .await
+    }
+
+    /// Sets all values of a model back to its initial value, for everyone: what brings a model back whose values are lost.
+    /// Pulls and pushes that are in flight end with [`Error::Gone`], and so do those of handles opened before: open it again.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`], [`Error::Unreachable`], and [`Error::DeadlineExceeded`] while a server that holds values of
+    /// the model does not answer.
+    pub async fn reset(&self, name: &str) -> Result<()> {
+        let id = RequestId(self.shared.world.random.bits());
+        self.shared
+            .control
+            .reset(name, id, self.shared.deadline())
+            .await
+    }
+
+    /// What servers have told of acknowledged pushes that are gone, since this was last asked: only to models of durability
+    /// `async`, and only when a server's whole machine stopped without warning. At most the last 1024.
+    pub fn take_losses(&self) -> Vec<ForgottenPushes> {
+        self.shared.losses.take()
     }
 
     /// What this client has done since its start.

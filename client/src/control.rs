@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glint_protocol::{
-    ClusterId, ErrorBody, ErrorCode, JSON, ModelMap, PROTOCOL_VERSION, VERSION_HEADER,
+    ClusterId, ErrorBody, ErrorCode, JSON, ModelMap, PROTOCOL_VERSION, RequestId, VERSION_HEADER,
+    admin::ResetModel,
     control::{ClusterStatus, CreateModel, ModelSummary},
     error::Retry,
 };
@@ -92,6 +93,23 @@ impl Control {
         let path = format!("{}?id={id}", path_of(name)?);
         let _: serde_json::Value = self
             .call(Method::DELETE, &path, Bytes::new(), deadline, name)
+            .await?;
+        Ok(())
+    }
+
+    /// Resets the model that has this name now, once however often the request is repeated.
+    pub(crate) async fn reset(&self, name: &str, id: RequestId, deadline: Instant) -> Result<()> {
+        let model = self.map(name, deadline).await?.incarnation.model;
+        let request = ResetModel {
+            id,
+            model: Some(model),
+        };
+        let path = format!("{}/reset", path_of(name)?);
+        let body = serde_json::to_vec(&request).map_err(|e| Error::InvalidSpec {
+            message: e.to_string(),
+        })?;
+        let _: ModelMap = self
+            .call(Method::POST, &path, body.into(), deadline, name)
             .await?;
         Ok(())
     }

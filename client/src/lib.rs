@@ -31,6 +31,7 @@ mod control;
 mod error;
 mod handle;
 mod iterate;
+mod losses;
 mod matrix;
 mod open;
 mod operation;
@@ -63,6 +64,7 @@ pub use crate::{
     error::{Applied, Axis, Error, Result, Tried},
     handle::ModelHandle,
     iterate::{Block, Columns, RowBlocks, Rows},
+    losses::ForgottenPushes,
     matrix::Matrix,
     open::{MatrixBuilder, VectorBuilder},
     options::ClientOptions,

@@ -158,6 +158,12 @@ async fn repeat<T: Element>(
         let pause = shared.pauses.next(attempts.count);
         if fresh_map {
             model.refresh(refreshes).await?;
+            let lost = pending
+                .iter()
+                .find_map(|&at| model.lost(plan.parts[at as usize].partition));
+            if let Some(error) = lost {
+                return Err(error);
+            }
         }
         // The first retry after a move needs no pause: the new holder is ready.
         if attempts.count > 1 || Arc::ptr_eq(&routes, &model.routes()) {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use glint_protocol::{
-    ErrorBody, ErrorCode,
+    ErrorBody, ErrorCode, Number,
     frame::{Kind, ReplyHeader, ResultHeader, Status},
 };
 
@@ -12,6 +12,8 @@ use glint_protocol::{
 pub(crate) struct Answer {
     pub(crate) status: Status,
     pub(crate) payload: Bytes,
+    /// The last number of the lane that the partition knew, when it has forgotten later ones.
+    pub(crate) after_loss: Option<Number>,
 }
 
 impl Answer {
@@ -47,6 +49,7 @@ pub(crate) fn answers(reply: &Bytes, kind: Kind, groups: usize) -> Result<Vec<An
         answers.push(Answer {
             status: head.status,
             payload: reply.slice(at..end),
+            after_loss: head.after_loss,
         });
         at = end;
     }

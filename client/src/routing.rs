@@ -1,7 +1,7 @@
 //! Where the partitions of an open model are: a cached map, refreshed by one caller at a time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -30,6 +30,8 @@ pub(crate) struct Routes {
     servers: Vec<Arc<Server>>,
     holders: Vec<u32>,
     epochs: Vec<Epoch>,
+    /// Partitions whose values are lost: for good, within one generation.
+    lost: BTreeSet<u32>,
 }
 
 impl Routes {
@@ -43,6 +45,7 @@ impl Routes {
             servers,
             holders: map.holders.clone(),
             epochs: map.epochs.clone(),
+            lost: map.lost.iter().copied().collect(),
         })
     }
 
@@ -71,7 +74,8 @@ impl Routes {
             .filter(|&at| newer(at))
             .filter(moved)
             .collect();
-        if changes.is_empty() && other.revision <= self.revision {
+        if changes.is_empty() && other.revision <= self.revision && other.lost.is_subset(&self.lost)
+        {
             return None;
         }
         let mut servers: Vec<Arc<Server>> = Vec::new();
@@ -96,6 +100,7 @@ impl Routes {
             servers,
             holders,
             epochs,
+            lost: self.lost.union(&other.lost).copied().collect(),
         })
     }
 }
@@ -156,6 +161,20 @@ impl Model {
         (Arc::clone(server), epoch)
     }
 
+    /// What to answer for a partition whose values the map calls lost: so that nobody waits for a server that will not come.
+    pub(crate) fn lost(&self, partition: u32) -> Option<Error> {
+        self.routes.load().lost.contains(&partition).then(|| Error::Lost {
+            model: self.name().to_owned(),
+            partition,
+            why: format!(
+                "the values of partition {partition} of model '{name}' are lost, `glint status` says why. Start the model again \
+                 from its initial value with: glint model reset {name}",
+                name = self.name()
+            ),
+            applied: Applied::No,
+        })
+    }
+
     /// Takes what a server says about the holder of a partition, if it is newer than what is known.
     pub(crate) fn take_hint(&self, partition: u32, hint: &Hint) {
         let Ok(server) = self.transport.server(&hint.url) else {
@@ -185,6 +204,7 @@ impl Model {
                 servers,
                 holders,
                 epochs,
+                lost: routes.lost.clone(),
             })
         });
     }
@@ -288,6 +308,7 @@ mod tests {
             servers,
             holders,
             epochs,
+            lost: BTreeSet::new(),
         }
     }
 

@@ -47,6 +47,8 @@ counters! {
     bytes_in,
     /// Bytes of bodies sent to servers.
     bytes_out,
+    /// Answers that told of acknowledged pushes which are gone: see [`crate::Client::take_losses`].
+    losses,
     /// Values that a buffer held and that were never pushed, because it was dropped or its flush failed.
     values_unflushed,
 }

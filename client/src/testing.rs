@@ -157,6 +157,11 @@ impl Fake {
         state.map.revision = state.map.revision.next();
     }
 
+    /// The servers forget which pushes they have applied, as after the loss of what their disks had not got.
+    pub(crate) fn forget_ledgers(&self) {
+        self.state().ledger.clear();
+    }
+
     /// The sum of all values, as the servers hold them.
     pub(crate) fn sum(&self) -> i64 {
         self.state().values.iter().flat_map(BTreeMap::values).sum()
@@ -281,6 +286,10 @@ impl Fake {
         .encode()
         .to_vec();
         for group in &request.groups {
+            let known = state
+                .ledger
+                .get(&(group.header.partition, request.header.lane));
+            let known = known.map_or(Number(0), |entry| entry.0);
             let (status, payload) = match refuse {
                 Some(error) => Err(error.clone()),
                 None => state.judge(server, &request.header, group),
@@ -291,7 +300,8 @@ impl Fake {
                 length: payload.len() as u32,
                 epoch: Epoch(1),
                 position: Position(1),
-                after_loss: None,
+                after_loss: (status == Status::Applied && group.header.prev > known)
+                    .then_some(known),
             };
             out.extend_from_slice(&header.encode());
             out.extend_from_slice(&payload);

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     ClientOptions, Error,
+    losses::Losses,
     reply::{self, Answer},
     retry::Pauses,
     routing::Model,
@@ -49,6 +50,7 @@ pub(crate) fn start(
     transport: &Arc<Transport>,
     pauses: &Arc<Pauses>,
     counters: &Arc<Counters>,
+    losses: &Arc<Losses>,
 ) -> LaneSender {
     let (queue, pieces) = mpsc::unbounded_channel();
     count(&counters.lanes_opened, 1);
@@ -61,6 +63,7 @@ pub(crate) fn start(
         transport: Arc::clone(transport),
         pauses: Arc::clone(pauses),
         counters: Arc::clone(counters),
+        losses: Arc::clone(losses),
         lines: BTreeMap::new(),
         touched: VecDeque::new(),
         running: FuturesUnordered::new(),
@@ -76,6 +79,7 @@ struct Task {
     transport: Arc<Transport>,
     pauses: Arc<Pauses>,
     counters: Arc<Counters>,
+    losses: Arc<Losses>,
     book: Book<Piece>,
     /// The process that the current lane belongs to: a fork's child opens its own.
     process: u32,

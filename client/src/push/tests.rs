@@ -300,3 +300,47 @@ async fn whatever_fails_every_acknowledged_push_counts_once() {
         assert_eq!(fake.sum(), 16 * 25 * 3, "seed {seed}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn acknowledged_pushes_that_a_partition_has_forgotten_are_told_to_the_caller() {
+    let fake = Fake::new(10, 1);
+    let vector = vector(&fake).await;
+    for _ in 0..3 {
+        vector.push(&[3], &[1]).await.unwrap();
+    }
+    assert!(vector.client().take_losses().is_empty());
+    fake.forget_ledgers();
+    vector.push(&[3], &[1]).await.unwrap();
+    let losses = vector.client().take_losses();
+    assert_eq!(losses.len(), 1);
+    assert_eq!((losses[0].model.as_str(), losses[0].partition), ("v", 0));
+    assert_eq!(losses[0].at_most, 3);
+    assert_eq!(vector.client().stats().losses, 1);
+    vector.push(&[3], &[1]).await.unwrap();
+    assert!(vector.client().take_losses().is_empty(), "told once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_to_a_lost_partition_fails_at_once_though_its_server_never_answers() {
+    let fake = Fake::new(10, 2);
+    let vector = vector(&fake).await;
+    {
+        let mut state = fake.state();
+        state.unreachable = vec![0];
+        state.map.lost = vec![0];
+        state.map.revision = state.map.revision.next();
+    }
+    let began = tokio::time::Instant::now();
+    let error = vector.push(&[1], &[5]).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { partition: 0, .. }), "{error}");
+    assert!(error.to_string().contains("glint model reset v"), "{error}");
+    assert_eq!(error.applied(), Applied::No);
+    let error = vector.pull(&[1]).await.unwrap_err();
+    assert!(matches!(error, Error::Lost { partition: 0, .. }), "{error}");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    vector.push(&[9], &[5]).await.unwrap();
+}

@@ -195,9 +195,9 @@ impl Membership {
                 return Err(ErrorBody::new(
                     ErrorCode::IdentityInUse,
                     format!(
-                        "another server named {server} was heard {} ms ago; give this one another name (--id), or wait until \
+                        "another server named {server} was heard within the last {} ms; give this one another name (--id), or wait until \
                          the other has been silent for {} ms",
-                        silence.as_millis(),
+                        self.silent_after.as_millis(),
                         self.silent_after.as_millis()
                     ),
                 ));

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{Event, Request, Task, drop_unsent};
 use crate::{
     Error,
+    losses::ForgottenPushes,
     push::{
         book::Slot,
         group::{Group, LaneEnd, Verdict},
@@ -40,6 +41,11 @@ impl Task {
             };
             match verdict {
                 Verdict::Applied => {
+                    if let Ok(answers) = answers
+                        && let Some(last) = answers[at].after_loss
+                    {
+                        self.note_loss(&group, last);
+                    }
                     self.settle(&group, true);
                     group.end(&Ok(()));
                 }
@@ -71,6 +77,17 @@ impl Task {
             }
             self.schedule(reissued, false, None);
         }
+    }
+
+    /// The partition knew the lane up to `last` only, though later numbers of it were acknowledged.
+    fn note_loss(&self, group: &Group, last: Number) {
+        count(&self.counters.losses, 1);
+        let prev = self.book.prev(group.slot, group.lane.id);
+        self.losses.note(ForgottenPushes {
+            model: group.model.name().to_owned(),
+            partition: group.partition,
+            at_most: prev.0.saturating_sub(last.0),
+        });
     }
 
     fn settle(&mut self, group: &Group, in_ledger: bool) {
@@ -160,6 +177,15 @@ impl Task {
         let mut requests: BTreeMap<(usize, LaneId, Number), Request> = BTreeMap::new();
         for mut group in groups {
             self.clear_cancelled(group.slot);
+            if let Some(mut error) = group.model.lost(group.partition) {
+                if let Error::Lost { applied, .. } = &mut error
+                    && group.sent
+                {
+                    *applied = crate::Applied::Unknown;
+                }
+                self.fail(group, error, LaneEnd::Replace);
+                continue;
+            }
             let model_gone = gone.iter().find(|(m, _)| Arc::ptr_eq(m, &group.model));
             if let Some((_, error)) = model_gone {
                 let mut error = error.clone();
