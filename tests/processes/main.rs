@@ -7,6 +7,7 @@
     reason = "a test ends where something is not as promised"
 )]
 
+mod durable;
 mod program;
 
 use std::net::TcpListener;

@@ -149,6 +149,9 @@ struct LogFlags {
     /// The log of durable models is kept in files of this size.
     #[arg(long, value_name = "BYTES", default_value = "64MiB")]
     log_segment: Bytes,
+    /// Snapshots begin to be written when the log is larger than this, and than the values.
+    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    log_floor: Bytes,
     /// How often the log of models of durability async is synced, in milliseconds: so much may be missing when the whole
     /// machine stops without warning.
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -167,7 +170,7 @@ impl LogFlags {
         Ok(LogOptions {
             segment_bytes: self.log_segment.0,
             sync_every: Duration::from_millis(self.log_sync_ms),
-            ..LogOptions::default()
+            floor_bytes: self.log_floor.0,
         })
     }
 }
