@@ -1,6 +1,8 @@
 //! Durable models in real processes on a real disk: killed at any moment, lost, given back.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,7 +14,7 @@ use glint::{Client, Element, Vector, World};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::free_address;
-use crate::program::{Program, printed, until_printed};
+use crate::program::{Program, complaint, printed, run, until_printed};
 
 const KEYS: u64 = 512;
 
@@ -232,4 +234,361 @@ fn a_minute_of_kill_9_on_master_and_servers_under_load_loses_and_doubles_nothing
     assert!(kills >= 40 && done >= 500, "{kills} kills, {done} pushes");
     let text = printed(&url, &["status"]);
     assert!(!text.contains("lost"), "{text}");
+}
+
+/// A master with one durable server, whose data directories a test may harm while they are down.
+struct Pair {
+    directory: tempfile::TempDir,
+    address: String,
+    url: String,
+    starts: std::cell::Cell<u32>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let address = free_address();
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            url: format!("http://{address}"),
+            address,
+            starts: std::cell::Cell::new(0),
+        }
+    }
+
+    fn log(&self, name: &str) -> String {
+        self.starts.set(self.starts.get() + 1);
+        format!("{name}-{}", self.starts.get())
+    }
+
+    fn master(&self, more: &[&str]) -> Program {
+        let arguments = [&master(&self.address), more].concat();
+        Program::start(self.directory.path(), &self.log("master"), &arguments)
+    }
+
+    fn server(&self) -> Program {
+        Program::start(
+            self.directory.path(),
+            &self.log("s1"),
+            &server(&self.url, "s1"),
+        )
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The first line of what `glint pull` says of key 1, or its complaint.
+    fn key_1(&self, model: &str) -> String {
+        let output = run(&self.url, &["pull", model, "1"]);
+        let text = if output.status.success() {
+            output.stdout
+        } else {
+            output.stderr
+        };
+        String::from_utf8(text).unwrap()
+    }
+
+    fn until_alive(&self) {
+        until_printed(&self.url, &["status"], |text| text.contains("alive"));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn an_emptied_an_older_and_a_foreign_data_directory_are_each_recognised_and_reset_begins_anew() {
+    let pair = Pair::new();
+    let master = pair.master(&[]);
+    let server = pair.server();
+    pair.until_alive();
+    let url = &pair.url;
+    printed(
+        url,
+        &[
+            "model",
+            "create",
+            "m",
+            "--vector",
+            "4",
+            "--durability",
+            "memory",
+        ],
+    );
+    printed(
+        url,
+        &[
+            "model",
+            "create",
+            "w",
+            "--vector",
+            "4",
+            "--durability",
+            "sync",
+            "--initial",
+            "7",
+        ],
+    );
+    printed(url, &["push", "w", "1=5"]);
+    server.kill();
+    copy(&pair.path("s1"), &pair.path("older"));
+    let server = pair.server();
+    pair.until_alive();
+    assert_eq!(
+        pair.key_1("w"),
+        "1\t12.0\n",
+        "the volume brings back what was pushed"
+    );
+    let said = pair.key_1("m");
+    assert!(
+        said.contains("durability `memory` does not survive")
+            && said.contains("glint model reset m"),
+        "{said}"
+    );
+    printed(url, &["model", "reset", "m"]);
+    assert_eq!(pair.key_1("m"), "1\t0.0\n");
+    printed(url, &["push", "w", "1=1"]);
+    server.kill();
+
+    copy(&pair.path("older"), &pair.path("s1"));
+    let server = pair.server();
+    until_printed(url, &["status"], |text| {
+        text.contains("older copy of its data directory")
+    });
+    assert!(
+        pair.key_1("w").contains("older copy"),
+        "{}",
+        pair.key_1("w")
+    );
+    assert!(printed(url, &["models"]).contains("lost (1 partitions)"));
+    printed(url, &["model", "reset", "w"]);
+    assert_eq!(pair.key_1("w"), "1\t7.0\n", "its initial value");
+    printed(url, &["push", "w", "1=1"]);
+    server.kill();
+
+    fs::remove_dir_all(pair.path("s1")).unwrap();
+    let server = pair.server();
+    until_printed(url, &["status"], |text| {
+        text.contains("emptied data directory")
+    });
+    assert!(pair.key_1("w").contains("emptied"), "{}", pair.key_1("w"));
+    printed(url, &["model", "reset", "w"]);
+    assert_eq!(pair.key_1("w"), "1\t7.0\n");
+    server.terminate();
+    master.terminate();
+
+    // Another cluster takes the address of the first: the server keeps what it holds, and the status says so.
+    fs::rename(pair.path("master"), pair.path("first-master")).unwrap();
+    let other = pair.master(&[]);
+    let server = pair.server();
+    until_printed(url, &["status"], |text| {
+        text.contains("was refused") && text.contains("--adopt")
+    });
+    server.kill();
+    other.terminate();
+    fs::remove_dir_all(pair.path("master")).unwrap();
+    fs::rename(pair.path("first-master"), pair.path("master")).unwrap();
+    let master = pair.master(&[]);
+    let server = pair.server();
+    until_printed(url, &["pull", "w", "1"], |text| text == "1\t7.0\n");
+    server.terminate();
+    master.terminate();
+}
+
+#[test]
+fn a_master_that_lost_its_directory_takes_over_what_servers_hold_when_an_admin_says_so() {
+    let pair = Pair::new();
+    let master = pair.master(&[]);
+    let server = pair.server();
+    pair.until_alive();
+    let url = &pair.url;
+    printed(
+        url,
+        &[
+            "model",
+            "create",
+            "w",
+            "--vector",
+            "4",
+            "--durability",
+            "async",
+        ],
+    );
+    printed(url, &["push", "w", "1=5"]);
+    let before = printed(url, &["status"]);
+    master.kill();
+    fs::remove_dir_all(pair.path("master")).unwrap();
+
+    let refusing = pair.master(&[]);
+    until_printed(url, &["status"], |text| {
+        text.contains("was refused") && text.contains("--adopt")
+    });
+    assert!(complaint(url, &["adopt", "--finish"]).contains("adopts nothing"));
+    refusing.kill();
+    fs::remove_dir_all(pair.path("master")).unwrap();
+
+    let adopting = pair.master(&["--adopt"]);
+    until_printed(url, &["pull", "w", "1"], |text| text == "1\t5.0\n");
+    let status = printed(url, &["status"]);
+    assert!(status.contains("glint adopt --finish"), "{status}");
+    let word = |text: &str| text.split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(word(&status), word(&before), "it is the same cluster");
+    let early = complaint(
+        url,
+        &["model", "create", "x", "--vector", "4", "--timeout", "0"],
+    );
+    assert!(early.contains("glint adopt --finish"), "{early}");
+    assert!(printed(url, &["adopt", "--finish"]).contains("serves"));
+    printed(url, &["model", "create", "x", "--vector", "4"]);
+    printed(url, &["push", "w", "1=1"]);
+    adopting.kill();
+    let again = complaint(url, &["status"]);
+    assert!(again.contains("glint local"), "{again}");
+    let output = run(
+        url,
+        &[
+            "master",
+            "--listen",
+            "127.0.0.1:0",
+            "--data-dir",
+            pair.path("master").to_str().unwrap(),
+            "--adopt",
+        ],
+    );
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("without --adopt"),
+        "{said}"
+    );
+    let master = pair.master(&[]);
+    until_printed(url, &["pull", "w", "1"], |text| text == "1\t6.0\n");
+    server.terminate();
+    master.terminate();
+}
+
+#[test]
+fn a_server_that_is_gone_for_good_is_given_up_and_the_rest_goes_on() {
+    let pair = Pair::new();
+    let master = pair.master(&[]);
+    let server = pair.server();
+    pair.until_alive();
+    let url = &pair.url;
+    printed(
+        url,
+        &[
+            "model",
+            "create",
+            "w",
+            "--vector",
+            "4",
+            "--durability",
+            "sync",
+        ],
+    );
+    assert!(complaint(url, &["server", "forget", "s1"]).contains("stop it first"));
+    assert!(complaint(url, &["server", "forget", "nobody"]).contains("nobody"));
+    server.kill();
+    until_printed(url, &["status"], |text| text.contains("silent"));
+    let said = complaint(url, &["server", "forget", "s1"]);
+    assert!(said.contains("--dead"), "{said}");
+    let said = complaint(url, &["model", "reset", "w", "--timeout", "0"]);
+    assert!(said.contains("glint server forget s1 --dead"), "{said}");
+    printed(url, &["server", "forget", "s1", "--dead"]);
+    assert!(printed(url, &["status"]).contains("an admin said that its server is dead"));
+    assert!(pair.key_1("w").contains("are lost"), "{}", pair.key_1("w"));
+    let second = Program::start(pair.directory.path(), "s2", &self::server(url, "s2"));
+    pair.until_alive();
+    printed(url, &["model", "reset", "w"]);
+    assert_eq!(pair.key_1("w"), "1\t0.0\n");
+    second.terminate();
+    master.terminate();
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_refused_at_the_start_and_nothing_in_it_is_touched() {
+    let pair = Pair::new();
+    let master = pair.master(&[]);
+    let server = pair.server();
+    pair.until_alive();
+    let url = &pair.url;
+    printed(
+        url,
+        &[
+            "model",
+            "create",
+            "w",
+            "--vector",
+            "4",
+            "--durability",
+            "sync",
+        ],
+    );
+    let refused = |directory: &Path| {
+        let directory = directory.to_str().unwrap();
+        let output = run(
+            url,
+            &[
+                "server",
+                "--master",
+                url,
+                "--id",
+                "other",
+                "--data-dir",
+                directory,
+            ],
+        );
+        assert!(!output.status.success(), "{directory} is taken");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = refused(&pair.path("s1"));
+    assert!(
+        said.contains("another process uses the data directory"),
+        "{said}"
+    );
+    fs::write(pair.path("file"), "x").unwrap();
+    let said = refused(&pair.path("file"));
+    assert!(said.contains("file") && said.contains("error:"), "{said}");
+    server.kill();
+
+    let manifest = pair.path("s1").join("volume.json");
+    let whole = fs::read_to_string(&manifest).unwrap();
+    let newer = whole.replacen("\"format\":1", "\"format\":99", 1);
+    assert_ne!(whole, newer, "{whole}");
+    fs::write(&manifest, &newer).unwrap();
+    let before = listing(&pair.path("s1"));
+    let said = refused(&pair.path("s1"));
+    assert!(said.contains("later version"), "{said}");
+    assert_eq!(listing(&pair.path("s1")), before);
+
+    fs::remove_file(&manifest).unwrap();
+    let before = listing(&pair.path("s1"));
+    let said = refused(&pair.path("s1"));
+    assert!(said.contains("volume.json"), "{said}");
+    assert_eq!(listing(&pair.path("s1")), before);
+    fs::write(&manifest, &whole).unwrap();
+    let server = pair.server();
+    until_printed(url, &["pull", "w", "1"], |text| text == "1\t0.0\n");
+    server.terminate();
+    master.terminate();
+}
+
+/// Names and contents of a directory's files.
+fn listing(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let mut files: Vec<(String, Vec<u8>)> = entries
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                fs::read(entry.path()).unwrap(),
+            )
+        })
+        .collect();
+    files.sort();
+    files
 }

@@ -127,8 +127,9 @@ pub(crate) struct Server {
     /// Its name, the same after a restart; host and port of its URL unless said.
     #[arg(long, value_name = "NAME")]
     id: Option<String>,
-    /// Where it keeps logs and snapshots of models of durability async and sync; it can hold none of them unless said.
-    #[arg(long, value_name = "PATH")]
+    /// Where it keeps logs and snapshots of models of durability async and sync; it can hold none of them unless said. Needs
+    /// --id: what is in there belongs to a server of one name.
+    #[arg(long, value_name = "PATH", requires = "id")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     log: LogFlags,
@@ -147,30 +148,30 @@ enum ServerAction {
 #[derive(Args)]
 struct LogFlags {
     /// The log of durable models is kept in files of this size.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
-    log_segment: Bytes,
+    #[arg(long = "log-segment", value_name = "BYTES", default_value = "64MiB")]
+    segment: Bytes,
     /// Snapshots begin to be written when the log is larger than this, and than the values.
-    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
-    log_floor: Bytes,
+    #[arg(long = "log-floor", value_name = "BYTES", default_value = "256MiB")]
+    floor: Bytes,
     /// How often the log of models of durability async is synced, in milliseconds: so much may be missing when the whole
     /// machine stops without warning.
-    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    log_sync_ms: u64,
+    #[arg(long = "log-sync-ms", value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    sync_ms: u64,
 }
 
 impl LogFlags {
     fn options(&self) -> anyhow::Result<LogOptions> {
         let smallest = 64 << 10;
         anyhow::ensure!(
-            self.log_segment.0 >= smallest,
+            self.segment.0 >= smallest,
             "--log-segment {} is too small: give at least {}",
-            Size(self.log_segment.0),
+            Size(self.segment.0),
             Size(smallest)
         );
         Ok(LogOptions {
-            segment_bytes: self.log_segment.0,
-            sync_every: Duration::from_millis(self.log_sync_ms),
-            floor_bytes: self.log_floor.0,
+            segment_bytes: self.segment.0,
+            sync_every: Duration::from_millis(self.sync_ms),
+            floor_bytes: self.floor.0,
         })
     }
 }
