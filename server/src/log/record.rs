@@ -86,6 +86,36 @@ impl Header {
     /// Bytes of a header.
     pub const SIZE: usize = 128;
 
+    /// A record of this kind, with this payload, of no lane, at position 0 of epoch 0; the log fills in where it lies.
+    pub fn new(
+        kind: Kind,
+        incarnation: Incarnation,
+        partition: u32,
+        boot: Boot,
+        payload: &[u8],
+    ) -> Self {
+        Self {
+            kind,
+            incarnation,
+            partition,
+            epoch: Epoch(0),
+            position: Position(0),
+            previous: Epoch(0),
+            boot,
+            lane: LaneId {
+                birth: 0,
+                random: 0,
+            },
+            number: Number(0),
+            digest: 0,
+            sections: 0,
+            length: payload.len() as u32,
+            payload_checksum: checksum([payload]),
+            offset: 0,
+            synced: 0,
+        }
+    }
+
     /// Bytes that the whole record takes in the stream.
     pub fn record_bytes(&self) -> u64 {
         record_bytes(self.length as usize)

@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use glint_protocol::{
-    Boot, Durability, Epoch, ErrorBody, LaneId, ModelSpec, Number, Position,
+    Boot, Durability, Epoch, ErrorBody, LaneId, ModelSpec, Number,
     frame::{Group, Op},
 };
 
@@ -84,9 +84,7 @@ impl Durable {
         let header = Header {
             epoch,
             previous: epoch,
-            length: payload.len() as u32,
-            payload_checksum: checksum([&payload[..]]),
-            ..self.header(description, Kind::Make)
+            ..self.header(description, Kind::Make, &payload)
         };
         Ok(self.append(header, payload, safe))
     }
@@ -116,7 +114,8 @@ impl Durable {
             sections: payload.sections,
             length: payload.bytes.len() as u32,
             payload_checksum: payload.checksum,
-            ..self.header(description, kind)
+            // Its checksum was taken before the partition was locked.
+            ..self.header(description, kind, &[])
         };
         self.append(header, payload.bytes, safe);
     }
@@ -135,34 +134,18 @@ impl Durable {
             epoch: partition.last_epoch(),
             position: partition.position(),
             previous: before,
-            length: payload.len() as u32,
-            payload_checksum: checksum([&payload[..]]),
-            ..self.header(description, Kind::Evict)
+            ..self.header(description, Kind::Evict, &payload)
         };
         self.append(header, payload, safe);
     }
 
-    fn header(&self, description: &Description, kind: Kind) -> Header {
-        Header {
-            kind,
-            incarnation: description.incarnation,
-            partition: description.partition,
-            epoch: Epoch(0),
-            position: Position(0),
-            previous: Epoch(0),
-            boot: self.boot,
-            lane: LaneId {
-                birth: 0,
-                random: 0,
-            },
-            number: Number(0),
-            digest: 0,
-            sections: 0,
-            length: 0,
-            payload_checksum: 0,
-            offset: 0,
-            synced: 0,
-        }
+    fn header(&self, description: &Description, kind: Kind, payload: &[u8]) -> Header {
+        let Description {
+            incarnation,
+            partition,
+            ..
+        } = *description;
+        Header::new(kind, incarnation, partition, self.boot, payload)
     }
 
     fn append(&self, header: Header, payload: Bytes, safe: &Arc<SafePosition>) -> u64 {

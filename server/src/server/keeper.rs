@@ -4,9 +4,7 @@
 use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use glint_protocol::{
-    Durability, Epoch, ErrorBody, ErrorCode, Incarnation, LaneId, Number, Position,
-};
+use glint_protocol::{Durability, ErrorBody, ErrorCode, Incarnation};
 use glint_world::{
     Disk, Shutdown,
     disk::{PARTIAL, replace},
@@ -242,26 +240,7 @@ pub(super) async fn dropped(
     let models: Vec<_> = models.collect();
     for &incarnation in &models {
         let at = log.append(Entry {
-            header: Header {
-                kind: Kind::Drop,
-                incarnation,
-                partition: ALL_PARTITIONS,
-                epoch: Epoch(0),
-                position: Position(0),
-                previous: Epoch(0),
-                boot: state.boot,
-                lane: LaneId {
-                    birth: 0,
-                    random: 0,
-                },
-                number: Number(0),
-                digest: 0,
-                sections: 0,
-                length: 0,
-                payload_checksum: crate::log::checksum([]),
-                offset: 0,
-                synced: 0,
-            },
+            header: Header::new(Kind::Drop, incarnation, ALL_PARTITIONS, state.boot, &[]),
             payload: Bytes::new(),
             safe: Arc::new(SafePosition::default()),
             durability: Durability::Sync,

@@ -1,0 +1,211 @@
+//! The task that appends what has gathered, in one write at a time, and begins new segments.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use glint_protocol::Durability;
+use tokio::time::Instant;
+
+use super::{Entry, Open, Shared, lock};
+use crate::log::{
+    record::{ALIGNMENT, Header},
+    segment::{self, SegmentHeader},
+};
+
+/// Bytes that are appended at once at most: what waits behind them is not kept waiting long.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Payloads up to this many bytes are copied behind their header rather than handed over by themselves.
+const SMALL: usize = 4 << 10;
+/// How long a full disk is left alone before it is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Appends a record's bytes to parts.
+pub(super) fn put(parts: &mut Vec<Bytes>, record: &Header, payload: &Bytes, salt: u64) {
+    let padding = payload.len().next_multiple_of(ALIGNMENT) - payload.len();
+    let small = if payload.len() <= SMALL {
+        payload.len()
+    } else {
+        0
+    };
+    let mut head = BytesMut::with_capacity(Header::SIZE + small + ALIGNMENT);
+    head.extend_from_slice(&record.encode(salt));
+    if small > 0 {
+        head.extend_from_slice(payload);
+        head.resize(head.len() + padding, 0);
+        parts.push(head.freeze());
+        return;
+    }
+    parts.push(head.freeze());
+    if !payload.is_empty() {
+        parts.push(payload.clone());
+        if padding > 0 {
+            parts.push(Bytes::from_static(&[0; ALIGNMENT][..padding]));
+        }
+    }
+}
+
+impl Shared {
+    /// What has gathered, up to a bound; none once the log is closed and everything was taken.
+    async fn gather(&self) -> Option<Vec<Entry>> {
+        loop {
+            {
+                let mut queue = lock(&self.queue);
+                let mut bytes = 0;
+                let mut batch = Vec::new();
+                while bytes < BATCH_BYTES
+                    && let Some(entry) = queue.entries.pop_front()
+                {
+                    bytes += entry.header.record_bytes();
+                    batch.push(entry);
+                }
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            self.gathered.notified().await;
+        }
+    }
+
+    pub(super) async fn append_all(&self) -> io::Result<()> {
+        while let Some(batch) = self.gather().await {
+            let (current, end) = {
+                let stream = lock(&self.stream);
+                (Arc::clone(&stream.current), stream.end)
+            };
+            let current = if end - current.header.start >= self.options.segment_bytes {
+                self.rotate(end).await?
+            } else {
+                current
+            };
+            let synced = self.synced.load(Ordering::Acquire);
+            let mut parts = Vec::with_capacity(batch.len() * 3);
+            for entry in &batch {
+                let record = Header {
+                    synced,
+                    ..entry.header
+                };
+                put(&mut parts, &record, &entry.payload, current.header.salt);
+            }
+            self.append_when_there_is_room(&current, parts).await?;
+            self.tell(batch);
+        }
+        Ok(())
+    }
+
+    async fn append_when_there_is_room(&self, to: &Open, parts: Vec<Bytes>) -> io::Result<()> {
+        loop {
+            let error = match to.file.append(parts.clone()).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            self.wait_for_room(error).await?;
+        }
+        self.has_room();
+        Ok(())
+    }
+
+    /// Waits a while if the disk is full.
+    ///
+    /// # Errors
+    /// The error itself if it is another.
+    async fn wait_for_room(&self, error: io::Error) -> io::Result<()> {
+        if !is_full(&error) {
+            return Err(error);
+        }
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the disk is full: pushes to durable models are refused until there is room");
+        }
+        tokio::time::sleep(FULL_PAUSE).await;
+        Ok(())
+    }
+
+    fn has_room(&self) {
+        if self.full.swap(false, Ordering::Relaxed) {
+            tracing::info!("the disk has room again: pushes to durable models go on");
+        }
+    }
+
+    /// Notes what was appended, and tells those for whom that is enough.
+    fn tell(&self, batch: Vec<Entry>) {
+        let mut stream = lock(&self.stream);
+        for entry in batch {
+            let position = entry.header.position;
+            stream.end = entry.header.offset + entry.header.record_bytes();
+            match entry.durability {
+                Durability::Sync => {
+                    let end = stream.end;
+                    stream.urgent = end;
+                    stream.waiting.push_back((end, entry.safe, position));
+                }
+                Durability::Async | Durability::Memory => entry.safe.raise(position),
+            }
+        }
+        stream.since.get_or_insert_with(Instant::now);
+        drop(stream);
+        self.appended.notify_one();
+    }
+
+    /// Begins a new segment. The one before the current must be synced by then: no more than two are ever in doubt.
+    async fn rotate(&self, end: u64) -> io::Result<Arc<Open>> {
+        loop {
+            let settled = self.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            settled.as_mut().enable();
+            {
+                let mut stream = lock(&self.stream);
+                if stream.before.is_none() {
+                    break;
+                }
+                stream.urgent = stream.end;
+            }
+            if lock(&self.failure).is_some() {
+                return Err(io::Error::other("the log has failed"));
+            }
+            self.appended.notify_one();
+            settled.await;
+        }
+        let header = SegmentHeader {
+            volume: self.volume,
+            start: end,
+            synced: self.synced.load(Ordering::Acquire),
+            salt: self.world.random.bits(),
+            boot: self.boot,
+            follows: end,
+        };
+        let name = segment::name(end);
+        let file = loop {
+            // Its entry in the directory is synced before anything in it counts as synced: see `sync_once`.
+            let made = async {
+                let file = self.disk.create(&name).await?;
+                let parts = vec![Bytes::copy_from_slice(&header.encode())];
+                file.append(parts).await?;
+                Ok(file)
+            };
+            match made.await {
+                Ok(file) => break file,
+                Err(error) => self.wait_for_room(error).await?,
+            }
+        };
+        self.has_room();
+        let open = Arc::new(Open { file, header });
+        let mut stream = lock(&self.stream);
+        stream.segments.push(end);
+        stream.before = Some(std::mem::replace(&mut stream.current, Arc::clone(&open)));
+        Ok(open)
+    }
+}
+
+/// Whether an error says that there is no room, which may end.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

@@ -1,0 +1,133 @@
+//! How a log begins: in a new segment, with all that is not known to be on the disk written anew.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
+};
+
+use bytes::Bytes;
+use glint_protocol::{Boot, VolumeId};
+use glint_world::{Disk, Shutdown, World, disk::PARTIAL};
+use tokio::sync::Notify;
+
+use super::{Log, Open, Queue, Shared, Stream, append::put};
+use crate::log::{
+    LogOptions,
+    record::Header,
+    segment::{self, SegmentHeader},
+};
+
+/// What a log goes on from: the stream as it was recovered.
+pub(crate) struct Beginning {
+    pub(crate) volume: VolumeId,
+    pub(crate) boot: Boot,
+    /// Where each segment that is kept begins, the oldest first.
+    pub(crate) segments: Vec<u64>,
+    /// Where the stream that is kept ends.
+    pub(crate) follows: u64,
+    /// Where it goes on.
+    pub(crate) start: u64,
+    /// Records from `start` on that nobody has synced yet: they become the first of the new segment.
+    pub(crate) tail: Vec<(Header, Bytes)>,
+}
+
+impl Log {
+    /// Goes on with a log in a new segment, which begins with what was not known to be synced: all that was recovered is
+    /// on the disk when this returns. Then runs until [`Log::close`], or until it fails.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) async fn open(
+        world: &World,
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        beginning: Beginning,
+    ) -> io::Result<Self> {
+        let start = beginning.start;
+        let header = SegmentHeader {
+            volume: beginning.volume,
+            start,
+            synced: start,
+            salt: world.random.bits(),
+            boot: beginning.boot,
+            follows: beginning.follows,
+        };
+        let mut parts = vec![Bytes::copy_from_slice(&header.encode())];
+        let mut end = start;
+        for (mut record, payload) in beginning.tail {
+            record.offset = end;
+            record.synced = start;
+            end += record.record_bytes();
+            put(&mut parts, &record, &payload, header.salt);
+        }
+        let name = segment::name(start);
+        let partial = format!("{name}{PARTIAL}");
+        let file = disk.create(&partial).await?;
+        file.append(parts).await?;
+        file.sync().await?;
+        disk.rename(&partial, &name).await?;
+        disk.sync_directory().await?;
+        // What lay beyond the end of the stream is written anew now, or was torn. It must not come back: it would be taken
+        // for segments that follow.
+        for (other, _) in disk.list().await? {
+            let beyond = segment::start_of(&other).is_some_and(|s| s >= beginning.follows);
+            if beyond && other != name {
+                disk.remove(&other).await?;
+            }
+        }
+        disk.sync_directory().await?;
+
+        let mut segments = beginning.segments;
+        segments.push(start);
+        let begin = segments[0];
+        let shared = Arc::new(Shared {
+            options,
+            disk,
+            world: world.clone(),
+            volume: beginning.volume,
+            boot: beginning.boot,
+            queue: Mutex::new(Queue {
+                entries: VecDeque::new(),
+                next_offset: end,
+                closed: false,
+            }),
+            gathered: Notify::new(),
+            stream: Mutex::new(Stream {
+                current: Arc::new(Open { file, header }),
+                before: None,
+                end,
+                waiting: VecDeque::new(),
+                urgent: 0,
+                since: None,
+                segments,
+            }),
+            appended: Notify::new(),
+            settled: Notify::new(),
+            synced: AtomicU64::new(end),
+            begin: AtomicU64::new(begin),
+            full: AtomicBool::new(false),
+            bound: AtomicU64::new(options.bound(0)),
+            failure: Mutex::new(None),
+        });
+        let closed = Shutdown::new();
+        let (appender, syncer) = (Arc::clone(&shared), Arc::clone(&shared));
+        let ended = closed.clone();
+        world.tasks.spawn(Box::pin(async move {
+            if let Err(error) = appender.append_all().await {
+                appender.fail(&error);
+            }
+            ended.cancel();
+            appender.appended.notify_one();
+        }));
+        world.tasks.spawn(Box::pin(async move {
+            if let Err(error) = syncer.sync_all(&closed).await {
+                syncer.fail(&error);
+            }
+        }));
+        Ok(Self { shared })
+    }
+}

@@ -1,0 +1,63 @@
+//! What the master is told of what a server holds and has done.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use glint_protocol::{
+    ModelSpec,
+    control::{CopyReport, HeldModel, ServerLoad},
+};
+
+use super::{Slot, State};
+
+impl State {
+    /// What it holds, for the master; what is lost is left out, since it is not there any more.
+    pub(in crate::server) fn copies(&self) -> Vec<CopyReport> {
+        let models = self.models.load();
+        let report = |slot: &Arc<Slot>| {
+            let partition = slot.lock();
+            partition.loss().is_none().then(|| CopyReport {
+                incarnation: slot.description.incarnation,
+                partition: slot.description.partition,
+                epoch: partition.epoch(),
+                position: partition.position(),
+                last_epoch: partition.last_epoch(),
+            })
+        };
+        models.slots().filter_map(report).collect()
+    }
+
+    /// The models of which it holds partitions.
+    pub(in crate::server) fn held_models(&self) -> Vec<HeldModel> {
+        let models = self.models.load();
+        models
+            .by_incarnation
+            .iter()
+            .map(|(&incarnation, model)| HeldModel {
+                incarnation,
+                spec: ModelSpec::clone(&model.spec),
+            })
+            .collect()
+    }
+
+    pub(in crate::server) fn load(&self) -> ServerLoad {
+        let models = self.models.load();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut load = ServerLoad {
+            pulls: read(&self.counters.pulls),
+            pushes: read(&self.counters.pushes),
+            repeated: read(&self.counters.repeated),
+            bytes_in: read(&self.counters.bytes_in),
+            bytes_out: read(&self.counters.bytes_out),
+            ..ServerLoad::default()
+        };
+        for slot in models.slots() {
+            load.partitions += 1;
+            load.value_bytes += slot.description.value_bytes();
+            load.ledger_entries += read(&slot.entries);
+        }
+        load
+    }
+}
