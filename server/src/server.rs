@@ -271,6 +271,7 @@ impl Server {
         let mut manifest = self.state.manifest.lock().await;
         if let Some(manifest) = manifest.as_mut() {
             manifest.clean = true;
+            manifest.end = log.synced();
             manifest.store(&**disk).await.map_err(ServerError::Disk)?;
         }
         Ok(())

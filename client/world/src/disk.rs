@@ -71,11 +71,13 @@ pub async fn replace(disk: &dyn Disk, name: &str, parts: Vec<Bytes>) -> io::Resu
 #[error("the disk did not sync: {0}")]
 struct Unsynced(#[source] io::Error);
 
-fn unsynced(error: io::Error) -> io::Error {
+/// Marks an error as that of a sync, for [`is_unsynced`].
+pub fn unsynced(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), Unsynced(error))
 }
 
-/// Whether [`replace`] failed in a sync, so that nobody knows which content the file has.
+/// Whether [`replace`] failed in a sync, or the error was marked as that of one by [`unsynced`]: nobody knows what the disk
+/// has.
 pub fn is_unsynced(error: &io::Error) -> bool {
     error
         .get_ref()

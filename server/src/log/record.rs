@@ -1,7 +1,7 @@
 //! One record of the log as bytes: a header of 128 bytes, the payload, and zeros up to a multiple of 8.
 //!
-//! The header has a checksum of its own, salted with the segment's random number: bytes that a client pushed are never taken
-//! for a header. It names the record for ever (incarnation, partition, epoch, position), the record before it in its
+//! The header has a checksum of its own, salted with the data directory's random number: bytes that a client pushed are never
+//! taken for a header. It names the record for ever (incarnation, partition, epoch, position), the record before it in its
 //! partition (the epoch of it), and how far the stream was known to be on the disk when it was written.
 
 use glint_protocol::{Boot, Epoch, Incarnation, LaneId, ModelId, Number, Position};
@@ -148,7 +148,7 @@ impl Header {
         out
     }
 
-    /// From bytes; none when they are not a header of the segment with this salt, at this offset of the stream.
+    /// From bytes; none when they are not a header of the log with this salt, at this offset of the stream.
     pub fn decode(bytes: &[u8], salt: u64, offset: u64) -> Option<Self> {
         let bytes = bytes.get(..Self::SIZE)?;
         if u32_at(bytes, 0) != MAGIC || u64_at(bytes, 16) != offset {
@@ -257,7 +257,7 @@ mod tests {
             assert_eq!(
                 Header::decode(&bytes, 8, header.offset),
                 None,
-                "another segment"
+                "another log"
             );
             assert_eq!(
                 Header::decode(&bytes, 7, header.offset + 8),

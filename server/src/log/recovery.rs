@@ -14,7 +14,7 @@ mod stream;
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
-use glint_protocol::{Incarnation, ModelSpec, VolumeId, control::RecoveryProgress};
+use glint_protocol::{Incarnation, ModelSpec, control::RecoveryProgress};
 use glint_world::{Disk, World, disk::load};
 use tokio::sync::{oneshot, watch};
 
@@ -22,6 +22,7 @@ use super::{
     record::Header,
     segment,
     snapshot::{self, Named, Unusable},
+    volume::Manifest,
 };
 use crate::partition::Partition;
 use replay::Replay;
@@ -43,7 +44,7 @@ pub struct Recovered {
     pub(crate) segments: Vec<u64>,
     /// Where the stream that is kept ends.
     pub(crate) follows: u64,
-    /// Where it goes on: there, or further on where snapshots are ahead of it.
+    /// Where it goes on: there, or further on where snapshots are ahead of it, or what was known to be there is missing.
     pub(crate) start: u64,
     /// What follows there, and was not known to be synced.
     pub(crate) tail: Vec<(Header, Bytes)>,
@@ -77,6 +78,17 @@ pub enum RecoveryError {
     /// A file was written by a later version.
     #[error("'{0}' was written by a later version of Glint (format {1}); start that version")]
     Newer(String, u32),
+    /// A segment belongs elsewhere.
+    #[error(
+        "'{name}' is not a part of this data directory's log: it says that it is that of {says}; somebody has mixed two \
+         directories, or renamed a file: put this one back as it was"
+    )]
+    Foreign {
+        /// The file.
+        name: String,
+        /// What it says that it is.
+        says: String,
+    },
     /// There is no memory for what it holds.
     #[error("the system has no memory for '{0}'; give the server as much memory as it had before")]
     Memory(String),
@@ -89,7 +101,7 @@ pub enum RecoveryError {
 pub async fn recover(
     world: &World,
     disk: &Arc<dyn Disk>,
-    volume: VolumeId,
+    manifest: &Manifest,
     progress: &watch::Sender<RecoveryProgress>,
 ) -> Result<Recovered, RecoveryError> {
     let files = disk.list().await?;
@@ -124,10 +136,10 @@ pub async fn recover(
         );
     }
 
-    let mut stream = Stream::default();
+    let mut stream = Stream::new(manifest.end);
     let first = segments.first().map_or(0, |&(start, _)| start);
     for &(start, bytes) in &segments {
-        let read = stream::read(&**disk, start, volume).await?;
+        let read = stream::read(&**disk, start, manifest).await?;
         if let Some(judged) = stream.push(read) {
             replay.apply(world, judged).await?;
         }
@@ -139,7 +151,8 @@ pub async fn recover(
     let (known, end) = (stream.known(), stream.end());
     // Of what follows here nobody knows whether it is on the disk.
     let follows = known.clamp(first, end.max(first));
-    let start = follows.max(replay.highest_cut());
+    // Places are never used again for something else: not even those that were synced and are not there any more.
+    let start = follows.max(known).max(replay.highest_cut());
     let segments = segments.into_iter().map(|(start, _)| start);
     Ok(Recovered {
         segments: segments.filter(|&s| s < follows).collect(),

@@ -3,7 +3,8 @@
 //!
 //! A segment says where in the stream it begins, and thereby where the one before it ends: what that has beyond is not part
 //! of the stream any more. [`parse`] takes a whole file apart and judges nothing: it tells what is there and what is
-//! damaged, and [`super::recovery`] decides what that means.
+//! damaged, and [`super::recovery`] decides what that means. What it needs for that is not in the file's own header (but in
+//! its name and in the data directory's file): records can be read where the header cannot.
 
 use std::ops::Range;
 
@@ -27,7 +28,7 @@ const PREFIX: &str = "log-";
 
 /// What a segment says of itself.
 ///
-/// Layout: magic 0 (u64), version 8 (u32), reserved 12, volume 16, start 24, synced 32, salt 40, boot 48 (u64 each),
+/// Layout: magic 0 (u64), version 8 (u32), reserved 12, volume 16, start 24, synced 32, life 40, boot 48 (u64 each),
 /// follows 56 (u64), reserved 64, checksum 68 (u32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -37,11 +38,12 @@ pub struct SegmentHeader {
     pub start: u64,
     /// Up to where the stream was known to be on the disk when it was made.
     pub synced: u64,
-    /// What the checksums of its records are salted with.
-    pub salt: u64,
+    /// How many processes had started on the data directory when it was made: those of later ones have more.
+    pub life: u64,
     /// The start of the server that made it.
     pub boot: Boot,
-    /// Where the stream before it ends: where it begins itself, but after a recovery whose snapshots were ahead of the log.
+    /// Where the stream before it ends: where it begins itself, but after a recovery whose snapshots were ahead of the log,
+    /// or that missed its end.
     pub follows: u64,
 }
 
@@ -51,19 +53,18 @@ pub fn name(start: u64) -> String {
 }
 
 /// Where the segment of this name begins; none when it is no segment's name.
-pub fn start_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(PREFIX)?;
-    (digits.len() == 16)
-        .then(|| u64::from_str_radix(digits, 16).ok())
-        .flatten()
+pub fn start_of(name_of: &str) -> Option<u64> {
+    let start = u64::from_str_radix(name_of.strip_prefix(PREFIX)?, 16).ok()?;
+    // No stream is ever that long, and places in it can be added.
+    (start <= u64::MAX / 2 && name(start) == name_of).then_some(start)
 }
 
-/// Why a file is no segment that can be read.
+/// Why a segment's header cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// It was written by a later version.
     Newer(u32),
-    /// Its header is damaged.
+    /// It is damaged, or not there.
     Damaged,
 }
 
@@ -85,7 +86,7 @@ impl SegmentHeader {
         put(16, &self.volume.0.to_le_bytes());
         put(24, &self.start.to_le_bytes());
         put(32, &self.synced.to_le_bytes());
-        put(40, &self.salt.to_le_bytes());
+        put(40, &self.life.to_le_bytes());
         put(48, &self.boot.0.to_le_bytes());
         put(56, &self.follows.to_le_bytes());
         let sum = checksum([&out[..68]]);
@@ -118,7 +119,7 @@ impl SegmentHeader {
             volume: VolumeId(u64_at(bytes, 16)),
             start: u64_at(bytes, 24),
             synced: u64_at(bytes, 32),
-            salt: u64_at(bytes, 40),
+            life: u64_at(bytes, 40),
             boot: Boot(u64_at(bytes, 48)),
             follows: u64_at(bytes, 56),
         })
@@ -168,29 +169,33 @@ impl Item {
 /// A segment, taken apart.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// What it says of itself.
-    pub header: SegmentHeader,
+    /// What it says of itself, unless that is damaged.
+    pub header: Option<SegmentHeader>,
     /// What is in it, in the order of the stream, without gaps.
     pub items: Vec<Item>,
     /// Where in the stream the file ends.
     pub end: u64,
 }
 
-/// Takes a file apart.
+/// Takes the file of the segment that begins at `start` (by its name) apart; `salt` is that of the data directory.
 ///
 /// # Errors
-/// [`Unreadable`].
-pub fn parse(file: &Bytes) -> Result<Segment, Unreadable> {
-    let header = SegmentHeader::decode(file)?;
-    let body = file.slice(HEADER_BYTES..);
+/// The version of the format, when it is a later one.
+pub fn parse(file: &Bytes, start: u64, salt: u64) -> Result<Segment, u32> {
+    let header = match SegmentHeader::decode(file) {
+        Ok(header) => Some(header),
+        Err(Unreadable::Newer(version)) => return Err(version),
+        Err(Unreadable::Damaged) => None,
+    };
+    let body = file.slice(HEADER_BYTES.min(file.len())..);
     let mut items = Vec::new();
     let mut at = 0;
     while at < body.len() {
-        let offset = header.start + at as u64;
-        let Some(record) = Header::decode(&body[at..], header.salt, offset) else {
-            let next = next_header(&body, at + ALIGNMENT, &header).unwrap_or(body.len());
+        let offset = start + at as u64;
+        let Some(record) = Header::decode(&body[at..], salt, offset) else {
+            let next = next_header(&body, at + ALIGNMENT, start, salt).unwrap_or(body.len());
             items.push(Item::Damage(Damage {
-                range: offset..header.start + next as u64,
+                range: offset..start + next as u64,
                 whose: None,
             }));
             at = next;
@@ -208,7 +213,7 @@ pub fn parse(file: &Bytes) -> Result<Segment, Unreadable> {
                 }));
             }
             _ => items.push(Item::Damage(Damage {
-                range: offset..header.start + next.min(body.len()) as u64,
+                range: offset..start + next.min(body.len()) as u64,
                 whose: Some((record.incarnation, record.partition, record.position)),
             })),
         }
@@ -217,13 +222,13 @@ pub fn parse(file: &Bytes) -> Result<Segment, Unreadable> {
     Ok(Segment {
         header,
         items,
-        end: header.start + body.len() as u64,
+        end: start + body.len() as u64,
     })
 }
 
 /// The place of the next whole header at or after `from`.
-fn next_header(body: &[u8], from: usize, header: &SegmentHeader) -> Option<usize> {
+fn next_header(body: &[u8], from: usize, start: u64, salt: u64) -> Option<usize> {
     (from.next_multiple_of(ALIGNMENT)..body.len())
         .step_by(ALIGNMENT)
-        .find(|&at| Header::decode(&body[at..], header.salt, header.start + at as u64).is_some())
+        .find(|&at| Header::decode(&body[at..], salt, start + at as u64).is_some())
 }

@@ -7,7 +7,10 @@ use std::{collections::TryReserveError, io, sync::Arc};
 
 use bytes::Bytes;
 use glint_protocol::{Epoch, Incarnation, LaneId, ModelSpec, Number, Position};
-use glint_world::{Disk, DiskFile, disk::PARTIAL};
+use glint_world::{
+    Disk, DiskFile,
+    disk::{PARTIAL, unsynced},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{checksum, u32_at, u64_at};
@@ -186,7 +189,7 @@ impl Writer {
     /// Those of the disk.
     pub async fn finish(self) -> io::Result<()> {
         self.file.append(block(Bytes::new()).into()).await?;
-        self.file.sync().await
+        self.file.sync().await.map_err(unsynced)
     }
 }
 
@@ -197,7 +200,7 @@ impl Writer {
 pub async fn replace(disk: &dyn Disk, incarnation: Incarnation, partition: u32) -> io::Result<()> {
     let name = name(incarnation, partition);
     disk.rename(&format!("{name}{PARTIAL}"), &name).await?;
-    disk.sync_directory().await
+    disk.sync_directory().await.map_err(unsynced)
 }
 
 /// Why a file is no snapshot that can be used.

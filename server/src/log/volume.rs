@@ -10,7 +10,7 @@ use glint_world::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{segment, snapshot};
+use super::{checksum, segment, snapshot};
 
 /// The version of the format of all files of the directory.
 pub const FORMAT: u32 = 1;
@@ -30,6 +30,18 @@ pub struct Manifest {
     pub start: u64,
     /// Whether the last of them ended in order, with everything synced.
     pub clean: bool,
+    /// Where the log ended when a process last ended in order: everything before it was on the disk.
+    pub end: u64,
+    /// What the checksums of the log's records are salted with: secret, so that nobody can push bytes that look like one.
+    pub salt: u64,
+}
+
+/// The file: what it says, and the CRC-32C of that as compact JSON.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    manifest: Manifest,
+    checksum: u32,
 }
 
 /// Why a data directory cannot be used. Nothing in it was touched.
@@ -73,6 +85,8 @@ impl Manifest {
             cluster: None,
             start: 0,
             clean: true,
+            end: 0,
+            salt: world.random.bits(),
         });
         let now = Self {
             start: before.start + 1,
@@ -93,8 +107,41 @@ impl Manifest {
     /// # Errors
     /// Those of the disk.
     pub async fn store(&self, disk: &dyn Disk) -> io::Result<()> {
-        let json = serde_json::to_vec(self).map_err(io::Error::other)?;
-        replace(disk, NAME, vec![json.into()]).await
+        replace(disk, NAME, vec![self.encode()?.into()]).await
+    }
+
+    /// To the bytes of the file.
+    ///
+    /// # Errors
+    /// None that can happen: those of writing JSON.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let stored = Stored {
+            manifest: *self,
+            checksum: checksum([&serde_json::to_vec(self)?[..]]),
+        };
+        Ok(serde_json::to_vec(&stored)?)
+    }
+
+    /// From the bytes of the file.
+    ///
+    /// # Errors
+    /// [`VolumeError::Newer`], [`VolumeError::Unknown`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, VolumeError> {
+        match serde_json::from_slice(bytes) {
+            Ok(Format { format }) if format > FORMAT => return Err(VolumeError::Newer(format)),
+            _ => {}
+        }
+        let whole = |stored: &Stored| {
+            let json = serde_json::to_vec(&stored.manifest);
+            json.is_ok_and(|json| checksum([&json[..]]) == stored.checksum)
+        };
+        match serde_json::from_slice(bytes) {
+            Ok(stored) if whole(&stored) => Ok(stored.manifest),
+            _ => Err(VolumeError::Unknown {
+                found: NAME.into(),
+                what: "it is damaged",
+            }),
+        }
     }
 }
 
@@ -114,24 +161,16 @@ async fn read(disk: &dyn Disk) -> Result<Option<Manifest>, VolumeError> {
             None => Ok(None),
         };
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(Format { format }) if format > FORMAT => return Err(VolumeError::Newer(format)),
-        _ => {}
-    }
-    match serde_json::from_slice(&bytes) {
-        Ok(manifest) => Ok(Some(manifest)),
-        Err(_) => Err(VolumeError::Unknown {
-            found: NAME.into(),
-            what: "it cannot be read",
-        }),
-    }
+    Manifest::decode(&bytes).map(Some)
+}
+
+/// Whether a file of this name is one of Glint's, other than [`NAME`].
+pub fn is_ours(name: &str) -> bool {
+    segment::start_of(name).is_some() || snapshot::Named::parse(name).is_some()
 }
 
 async fn a_file_of_ours(disk: &dyn Disk) -> io::Result<Option<String>> {
-    let ours = |name: &str| {
-        let name = name.strip_suffix(PARTIAL).unwrap_or(name);
-        segment::start_of(name).is_some() || snapshot::Named::parse(name).is_some()
-    };
+    let ours = |name: &str| is_ours(name.strip_suffix(PARTIAL).unwrap_or(name));
     let files = disk.list().await?;
     Ok(files.into_iter().map(|(name, _)| name).find(|n| ours(n)))
 }
@@ -178,7 +217,7 @@ mod tests {
         let newer = refused(NAME, br#"{"format":2,"more":1}"#).await;
         assert!(newer.contains("later version"), "{newer}");
         let broken = refused(NAME, b"{").await;
-        assert!(broken.contains("cannot be read"), "{broken}");
+        assert!(broken.contains("is damaged"), "{broken}");
         let alone = refused("log-0000000000000000", b"x").await;
         assert!(alone.contains("no volume.json"), "{alone}");
     }

@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use glint_protocol::{Boot, Durability, ErrorBody, ErrorCode, Position, VolumeId};
-use glint_world::{Disk, DiskFile, World};
+use glint_world::{Disk, DiskFile, disk::unsynced};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
@@ -66,8 +66,9 @@ pub struct Log {
 struct Shared {
     options: LogOptions,
     disk: Arc<dyn Disk>,
-    world: World,
     volume: VolumeId,
+    salt: u64,
+    life: u64,
     boot: Boot,
     queue: Mutex<Queue>,
     /// Told when something is in the queue.
@@ -148,8 +149,11 @@ impl Log {
     /// Whether a new push to a logged model may be applied.
     ///
     /// # Errors
-    /// `storage_full`, `busy`, `retry`.
+    /// `storage_full`, `busy`; `retry` when the log has failed.
     pub fn admits(&self) -> Result<(), ErrorBody> {
+        if let Some(failure) = self.failure() {
+            return Err(ErrorBody::new(ErrorCode::Retry, failure.to_string()));
+        }
         if self.shared.full.load(Ordering::Relaxed) {
             return Err(ErrorBody::new(
                 ErrorCode::StorageFull,
@@ -212,6 +216,11 @@ impl Log {
         }
     }
 
+    /// Ends the log: a file beside it could not be synced, and nobody knows what the disk has.
+    pub(crate) fn fail(&self, error: &io::Error) {
+        self.shared.fail(error);
+    }
+
     /// Why the log has ended, if it has.
     pub fn failure(&self) -> Option<LogFailure> {
         lock(&self.shared.failure).clone()
@@ -230,7 +239,8 @@ impl Log {
         }
     }
 
-    /// Takes no more, and waits until everything that it has taken is on the disk.
+    /// Takes no more, and waits until everything that it has taken is on the disk. A disk that is full is not waited for any
+    /// more: nothing that is not on it was acknowledged.
     ///
     /// # Errors
     /// [`LogFailure`].
@@ -259,7 +269,7 @@ impl Log {
         // The oldest first, so that what remains is always one stretch of the stream.
         for start in gone {
             self.shared.disk.remove(&segment::name(start)).await?;
-            self.shared.disk.sync_directory().await?;
+            self.shared.disk.sync_directory().await.map_err(unsynced)?;
             let mut stream = lock(&self.shared.stream);
             stream.segments.retain(|&other| other != start);
             let begin = stream.segments.first().copied().unwrap_or(needed);

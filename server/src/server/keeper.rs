@@ -7,19 +7,17 @@ use bytes::Bytes;
 use glint_protocol::{Durability, ErrorBody, ErrorCode, Incarnation};
 use glint_world::{
     Disk, Shutdown,
-    disk::{PARTIAL, replace},
+    disk::{PARTIAL, is_unsynced, replace, unsynced},
 };
 use tokio::time::Instant;
 
-use super::{
-    durable::Durable,
-    state::{Slot, State},
-};
+use super::state::{Slot, State};
 use crate::{
     log::{
         Entry, Log, LogOptions,
         record::{ALL_PARTITIONS, Header, Kind},
         snapshot::{self, About, Named},
+        volume,
     },
     partition::cut::{Cut, PIECE_BYTES},
     safe::SafePosition,
@@ -38,17 +36,15 @@ pub(super) async fn run(
     options: LogOptions,
     shutdown: Shutdown,
 ) {
-    let keeper = Keeper {
-        state,
-        disk,
-        log,
-        options,
-    };
+    let mut keeper = Keeper::new(state, disk, log, options);
     let work = async {
-        let mut marked = BTreeSet::new();
         loop {
-            let pause = match keeper.look(&mut marked).await {
+            let pause = match keeper.look().await {
                 Ok(()) => PERIOD,
+                Err(error) if is_unsynced(&error) => {
+                    keeper.log.fail(&error);
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a snapshot could not be written; trying again");
                     PAUSE
@@ -64,15 +60,33 @@ pub(super) async fn run(
     }
 }
 
-struct Keeper {
+pub(super) struct Keeper {
     state: Arc<State>,
     disk: Arc<dyn Disk>,
     log: Log,
     options: LogOptions,
+    /// Partitions of which the disk has that they are lost.
+    marked: BTreeSet<(Incarnation, u32)>,
 }
 
 impl Keeper {
-    async fn look(&self, marked: &mut BTreeSet<(Incarnation, u32)>) -> io::Result<()> {
+    pub(super) fn new(
+        state: Arc<State>,
+        disk: Arc<dyn Disk>,
+        log: Log,
+        options: LogOptions,
+    ) -> Self {
+        Self {
+            state,
+            disk,
+            log,
+            options,
+            marked: BTreeSet::new(),
+        }
+    }
+
+    /// Writes the snapshots that are due, and lets go what nobody needs.
+    pub(super) async fn look(&mut self) -> io::Result<()> {
         let slots: Vec<_> = self.state.models.load().slots().cloned().collect();
         let logged = || {
             slots
@@ -82,7 +96,7 @@ impl Keeper {
         let mut values = 0;
         for (slot, _) in logged() {
             values += slot.description.value_bytes();
-            self.mark_lost(slot, marked).await?;
+            self.mark_lost(slot).await?;
         }
         let from = self.options.snapshots_from(values);
         let bytes = self.log.bytes();
@@ -90,12 +104,12 @@ impl Keeper {
         if bytes > from {
             let keep = self.log.next_offset().saturating_sub(from / 2);
             let mut old: Vec<_> = logged()
-                .filter_map(|(slot, durable)| Some((durable.needed_from()?, slot, durable)))
-                .filter(|&(needed, ..)| needed < keep)
+                .filter_map(|(slot, durable)| Some((durable.needed_from()?, slot)))
+                .filter(|&(needed, _)| needed < keep)
                 .collect();
-            old.sort_by_key(|&(needed, ..)| needed);
-            for (_, slot, durable) in old {
-                self.snapshot(slot, durable, values).await?;
+            old.sort_by_key(|&(needed, _)| needed);
+            for (_, slot) in old {
+                self.snapshot(slot, values).await?;
                 self.release().await?;
             }
         }
@@ -106,20 +120,25 @@ impl Keeper {
     async fn release(&self) -> io::Result<()> {
         // In this order: what is not needed at the end was not needed before either, or is needed from there on only.
         let end = self.log.next_offset();
+        let making = self.state.making();
         let models = self.state.models.load_full();
         let partitions = models
             .slots()
-            // What is lost is not had back from its records.
-            .filter(|slot| slot.lock().loss().is_none())
+            // What is noted to be lost is not had back from its records.
+            .filter(|slot| !self.marked.contains(&slot.key()))
             .filter_map(|slot| slot.durable.as_ref()?.needed_from());
         let drops = self.state.dropped().iter().map(|&(_, at)| at).min();
-        let needed = partitions.chain(drops).fold(end, u64::min);
+        let needed = partitions.chain(drops).chain(making).fold(end, u64::min);
         self.log.release(needed).await
     }
 
-    async fn snapshot(&self, slot: &Arc<Slot>, durable: &Durable, values: u64) -> io::Result<()> {
+    /// Writes a snapshot of a partition, of all whose values take so many bytes.
+    pub(super) async fn snapshot(&self, slot: &Arc<Slot>, values: u64) -> io::Result<()> {
+        let Some(durable) = &slot.durable else {
+            return Ok(());
+        };
         let description = &slot.description;
-        let key = (description.incarnation, description.partition);
+        let key = slot.key();
         let Some(spec) = self.state.spec(description.incarnation) else {
             return Ok(());
         };
@@ -177,19 +196,17 @@ impl Keeper {
     }
 
     /// Notes on the disk that a partition is lost, before the records go that show it.
-    async fn mark_lost(
-        &self,
-        slot: &Slot,
-        marked: &mut BTreeSet<(Incarnation, u32)>,
-    ) -> io::Result<()> {
-        let key = (slot.description.incarnation, slot.description.partition);
+    async fn mark_lost(&mut self, slot: &Arc<Slot>) -> io::Result<()> {
+        let key = slot.key();
         let why = slot.lock().loss().map(ToString::to_string);
         if let Some(why) = why
-            && !marked.contains(&key)
+            && !self.marked.contains(&key)
         {
             let _files = self.state.files.lock().await;
-            mark(&*self.disk, key, &why).await?;
-            marked.insert(key);
+            if self.state.holds(slot) {
+                mark(&*self.disk, key, &why).await?;
+                self.marked.insert(key);
+            }
         }
         Ok(())
     }
@@ -203,6 +220,16 @@ pub(super) async fn mark(
 ) -> io::Result<()> {
     let name = snapshot::lost_name(incarnation, partition);
     replace(disk, &name, vec![Bytes::copy_from_slice(why.as_bytes())]).await
+}
+
+/// Removes what a process that was ended has left behind half written.
+pub(super) async fn clear_partial(disk: &dyn Disk) -> io::Result<()> {
+    for (name, _) in disk.list().await? {
+        if name.strip_suffix(PARTIAL).is_some_and(volume::is_ours) {
+            disk.remove(&name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the files of models that were dropped.
@@ -223,7 +250,7 @@ pub(super) async fn clear(disk: &dyn Disk, dropped: &[Incarnation]) -> io::Resul
             disk.remove(&name).await?;
         }
     }
-    disk.sync_directory().await
+    disk.sync_directory().await.map_err(unsynced)
 }
 
 /// Says in the log that models were dropped, and clears their files away once that is sure. They are not held any more.
@@ -253,6 +280,9 @@ pub(super) async fn dropped(
         .map_err(|failure| failed(failure.to_string()))?;
     let _files = state.files.lock().await;
     clear(&**disk, &models).await.map_err(|error| {
+        if is_unsynced(&error) {
+            log.fail(&error);
+        }
         failed(format!(
             "files of a dropped model cannot be removed: {error}"
         ))

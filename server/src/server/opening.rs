@@ -54,11 +54,12 @@ pub(super) async fn open(
     let began = Instant::now();
     let recovered = tokio::select! {
         biased;
-        recovered = recover(&state.world, disk, manifest.volume, &progress) => recovered?,
+        recovered = recover(&state.world, disk, &manifest, &progress) => recovered?,
         recovered = tell(state, link, told) => match recovered {},
     };
     let bytes = progress.borrow().done_bytes;
     let files = ServerError::Disk;
+    keeper::clear_partial(&**disk).await.map_err(files)?;
     keeper::clear(&**disk, &recovered.dropped)
         .await
         .map_err(files)?;
@@ -67,7 +68,7 @@ pub(super) async fn open(
         keeper::mark(&**disk, key, why).await.map_err(files)?;
     }
     let beginning = Beginning {
-        volume: manifest.volume,
+        manifest,
         boot: state.boot,
         segments: recovered.segments.clone(),
         follows: recovered.follows,

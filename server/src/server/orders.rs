@@ -41,6 +41,7 @@ pub(super) async fn obey(state: &State, orders: Orders) -> Result<(), ErrorBody>
     }
     let mut used = models.bytes();
     let mut made = 0;
+    let _making = state.begin_making();
     for hold in orders.hold {
         made = made.max(take(state, &mut models, &mut used, hold).await?);
     }

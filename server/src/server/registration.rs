@@ -10,7 +10,7 @@ use glint_protocol::{
     ClusterId, ErrorBody, ErrorCode, OsBoot, Term,
     control::{Heartbeat, Leave, Register, Registered},
 };
-use glint_world::Shutdown;
+use glint_world::{Shutdown, disk::is_unsynced};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -157,6 +157,11 @@ async fn belong(state: &State, cluster: ClusterId) -> Result<(), ErrorBody> {
             ..*known
         };
         belongs.store(&**disk).await.map_err(|error| {
+            if is_unsynced(&error)
+                && let Some(log) = state.log.get()
+            {
+                log.fail(&error);
+            }
             ErrorBody::new(
                 ErrorCode::StorageFailed,
                 format!("the data directory cannot be written: {error}"),

@@ -49,6 +49,9 @@ pub(super) struct State {
     pub(super) damaged: Mutex<BTreeMap<(Incarnation, u32), Arc<str>>>,
     /// Models that were dropped, and where in the log that is said: their files are cleared away once it is synced.
     pub(super) dropped: Mutex<Vec<(Incarnation, u64)>>,
+    /// From where on the log has records of partitions that are being made and are not held yet; [`NOT_MAKING`] if there
+    /// are none.
+    making: AtomicU64,
     pub(super) boot: Boot,
     pub(super) capacity_bytes: u64,
     pub(super) bodies: Bodies,
@@ -63,6 +66,19 @@ pub(super) struct State {
     pub(super) heard: Mutex<Heard>,
     pub(super) tombstones: Mutex<Tombstones>,
     pub(super) counters: Counters,
+}
+
+const NOT_MAKING: u64 = u64::MAX;
+
+/// While it lives, the log keeps the records of partitions that are being made.
+pub(super) struct Making<'a> {
+    state: &'a State,
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.state.making.store(NOT_MAKING, Ordering::SeqCst);
+    }
 }
 
 /// What it has heard of the master.
@@ -101,6 +117,7 @@ impl State {
             volume: OnceLock::new(),
             damaged: Mutex::default(),
             dropped: Mutex::default(),
+            making: AtomicU64::new(NOT_MAKING),
             id: config.id.clone().unwrap_or_else(own),
             boot,
             capacity_bytes: config.capacity_bytes,
@@ -141,6 +158,21 @@ impl State {
 
     pub(super) fn dropped(&self) -> MutexGuard<'_, Vec<(Incarnation, u64)>> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To be called before records of partitions are written that are not held yet, and kept until they are; by one at a
+    /// time.
+    pub(super) fn begin_making(&self) -> Making<'_> {
+        if let Some(log) = self.log.get() {
+            self.making.store(log.next_offset(), Ordering::SeqCst);
+        }
+        Making { state: self }
+    }
+
+    /// From where on the log has records of partitions that are being made.
+    pub(super) fn making(&self) -> Option<u64> {
+        let from = self.making.load(Ordering::SeqCst);
+        (from != NOT_MAKING).then_some(from)
     }
 
     /// What a model is of which it holds partitions.

@@ -1,5 +1,6 @@
 mod asking;
 mod living;
+mod logged;
 mod obeying;
 mod refusing;
 

@@ -37,6 +37,8 @@ pub(super) struct Replay {
     lost: BTreeMap<Key, Arc<str>>,
     /// Partitions of which there are records and no beginning, and where the first is.
     headless: BTreeMap<Key, Arc<str>>,
+    /// The last damage of which nobody knows whose it is: what makes a partition may have been there.
+    damage: Option<Arc<str>>,
     dropped: BTreeSet<Incarnation>,
     tail: Vec<(Header, Bytes)>,
 }
@@ -90,6 +92,7 @@ impl Replay {
     /// Something is missing here, and nobody knows whose it was.
     pub(super) fn damaged(&mut self, range: Range<u64>, what: &str) {
         let what: Arc<str> = what.into();
+        self.damage = Some(Arc::clone(&what));
         for part in self.parts.values_mut() {
             if part.cut < range.end {
                 part.suspect.get_or_insert_with(|| Arc::clone(&what));
@@ -115,7 +118,13 @@ impl Replay {
                         self.tail.push((record.header, record.payload.clone()));
                     }
                     match record.header.kind {
-                        Kind::Make => self.make(&record, &place(record.header.offset))?,
+                        Kind::Make => {
+                            let key = (record.header.incarnation, record.header.partition);
+                            if gathered.records.contains_key(&key) {
+                                self.flush(world, &mut gathered).await?;
+                            }
+                            self.make(&record, &place(record.header.offset))?;
+                        }
                         Kind::Drop => {
                             self.flush(world, &mut gathered).await?;
                             self.drop_model(record.header.incarnation);
@@ -125,11 +134,13 @@ impl Replay {
                             if self.parts.contains_key(&key) {
                                 gathered.push(key, record);
                             } else if !self.lost.contains_key(&key) {
-                                let why = format!(
-                                    "its records begin in {} without what was before",
-                                    place(record.header.offset)
-                                );
-                                self.headless.entry(key).or_insert_with(|| why.into());
+                                let begins = || {
+                                    let place = place(record.header.offset);
+                                    format!("its records begin in {place} without what was before")
+                                };
+                                let why = self.damage.clone();
+                                let why = why.unwrap_or_else(|| begins().into());
+                                self.headless.entry(key).or_insert(why);
                             }
                         }
                     }
@@ -144,7 +155,8 @@ impl Replay {
                     );
                     match whose.filter(|_| range.end <= judged.known) {
                         Some((incarnation, partition, position)) => {
-                            self.missing((incarnation, partition), position, what.into());
+                            let key = (incarnation, partition);
+                            self.missing(key, position, range.start, what.into());
                         }
                         None => self.damaged(range, &what),
                     }
@@ -155,8 +167,10 @@ impl Replay {
     }
 
     /// A record of this partition, to this position, is damaged.
-    fn missing(&mut self, key: Key, position: Position, what: Arc<str>) {
+    fn missing(&mut self, key: Key, position: Position, offset: u64, what: Arc<str>) {
         match self.parts.get_mut(&key) {
+            // Its snapshot has it.
+            Some(part) if offset < part.cut => {}
             Some(part) if position <= part.partition.position() && position > Position(0) => {}
             Some(part) => {
                 part.lost.get_or_insert(what);
@@ -171,7 +185,11 @@ impl Replay {
     fn make(&mut self, record: &Located, place: &str) -> Result<(), RecoveryError> {
         let header = &record.header;
         let key = (header.incarnation, header.partition);
-        if self.parts.contains_key(&key) || self.lost.contains_key(&key) {
+        let untouched =
+            |part: &Part| part.needed_from.is_some() && part.partition.position() == Position(0);
+        // Made once more, since the order to make it could not be obeyed as a whole the first time: only the epoch differs.
+        if self.parts.get(&key).is_some_and(|part| !untouched(part)) || self.lost.contains_key(&key)
+        {
             return Ok(());
         }
         let spec = match self.specs.get(&header.incarnation) {
@@ -266,7 +284,9 @@ impl Replay {
             tail: self.tail,
             ..Recovered::default()
         };
-        recovered.lost.extend(self.headless);
+        for (key, why) in self.headless {
+            recovered.lost.entry(key).or_insert(why);
+        }
         for ((incarnation, index), part) in self.parts {
             if let Some(why) = part.lost.or(part.suspect) {
                 recovered.lost.insert((incarnation, index), why);

@@ -2,11 +2,13 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use glint_protocol::VolumeId;
 use glint_world::{Disk, disk::load};
 
 use super::RecoveryError;
-use crate::log::segment::{self, Damage, Item, Unreadable};
+use crate::log::{
+    segment::{self, Damage, Item},
+    volume::Manifest,
+};
 
 /// A segment as it was read.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Read {
     items: Vec<Item>,
     /// The highest place that it knows to be synced.
     known: u64,
+    /// Which start of a process made it, unless its header is damaged.
+    life: Option<u64>,
 }
 
 /// A segment, or its part that belongs to the stream. Damage in it is real.
@@ -39,35 +43,38 @@ pub(super) struct Judged {
 pub(super) async fn read(
     disk: &dyn Disk,
     start: u64,
-    volume: VolumeId,
+    manifest: &Manifest,
 ) -> Result<Read, RecoveryError> {
     let name = segment::name(start);
     let file = load(disk, &name).await?.unwrap_or_default();
-    let bytes = file.len().saturating_sub(segment::HEADER_BYTES) as u64;
-    match segment::parse(&file) {
-        Ok(parsed) if parsed.header.start == start && parsed.header.volume == volume => {
-            let synced = parsed.items.iter().filter_map(|item| match item {
-                Item::Record(record) => Some(record.header.synced),
-                Item::Damage(_) => None,
-            });
-            Ok(Read {
-                start,
-                end: parsed.end,
-                follows: parsed.header.follows.min(start),
-                known: synced.fold(parsed.header.synced, u64::max),
-                items: parsed.items,
-            })
+    let parsed = match segment::parse(&file, start, manifest.salt) {
+        Ok(parsed) => parsed,
+        Err(version) => return Err(RecoveryError::Newer(name, version)),
+    };
+    match parsed.header {
+        Some(header) if header.volume != manifest.volume || header.start != start => {
+            let says = format!("volume {} from {:016x} on", header.volume, header.start);
+            return Err(RecoveryError::Foreign { name, says });
         }
-        // Without its header nobody can tell its records from what clients pushed.
-        Ok(_) | Err(Unreadable::Damaged) => Ok(Read {
-            start,
-            end: start + bytes,
-            follows: start,
-            items: damage(start..start + bytes).into_iter().collect(),
-            known: 0,
-        }),
-        Err(Unreadable::Newer(version)) => Err(RecoveryError::Newer(name, version)),
+        Some(_) => {}
+        None => tracing::warn!(
+            file = name,
+            "the head of a segment is not whole; its records are read without it"
+        ),
     }
+    let synced = parsed.items.iter().filter_map(|item| match item {
+        Item::Record(record) => Some(record.header.synced),
+        Item::Damage(_) => None,
+    });
+    let synced = synced.chain(parsed.header.map(|h| h.synced)).max();
+    Ok(Read {
+        start,
+        end: parsed.end,
+        follows: parsed.header.map_or(start, |h| h.follows.min(start)),
+        known: synced.unwrap_or(0),
+        life: parsed.header.map(|h| h.life),
+        items: parsed.items,
+    })
 }
 
 fn damage(range: Range<u64>) -> Option<Item> {
@@ -83,9 +90,19 @@ pub(super) struct Stream {
     end: u64,
     /// Whether the end was found: nothing beyond it counts.
     ended: bool,
+    /// The highest of any segment so far.
+    life: u64,
 }
 
 impl Stream {
+    /// A stream of which everything before `known` was on the disk.
+    pub(super) fn new(known: u64) -> Self {
+        Self {
+            known,
+            ..Self::default()
+        }
+    }
+
     /// Up to where everything was known to be synced.
     pub(super) fn known(&self) -> u64 {
         self.known
@@ -98,7 +115,14 @@ impl Stream {
 
     /// Takes the next segment; gives one that can be judged now.
     pub(super) fn push(&mut self, read: Read) -> Option<Judged> {
-        self.known = self.known.max(read.known);
+        if read.life.is_some_and(|life| life < self.life) {
+            // Left behind by a process that wrote it anew elsewhere and was ended before it could remove it.
+            return None;
+        }
+        self.life = read.life.unwrap_or(self.life);
+        // That it was made says that what lies before the one before it was synced.
+        let before = self.held.back().map_or(0, |before| before.start);
+        self.known = self.known.max(read.known).max(before);
         if let Some(before) = self.held.back_mut() {
             before.items.extend(damage(before.end..read.follows));
         }
@@ -136,10 +160,11 @@ impl Stream {
             _ => None,
         });
         if let Some(cut) = torn {
-            let bytes = self.held.back().map_or(read.end, |last| last.end) - cut;
+            let bytes = self.held.back().map_or(read.end, |last| last.end);
+            let bytes = bytes.saturating_sub(cut);
             tracing::info!(
                 file = segment::name(read.start),
-                at = cut - read.start + segment::HEADER_BYTES as u64,
+                at = cut.saturating_sub(read.start) + segment::HEADER_BYTES as u64,
                 bytes,
                 "the end of the log was not whole on the disk and is cut off: nothing in it was synced"
             );

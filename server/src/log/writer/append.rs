@@ -75,6 +75,9 @@ impl Shared {
 
     pub(super) async fn append_all(&self) -> io::Result<()> {
         while let Some(batch) = self.gather().await {
+            if lock(&self.failure).is_some() {
+                return Ok(());
+            }
             let (current, end) = {
                 let stream = lock(&self.stream);
                 (Arc::clone(&stream.current), stream.end)
@@ -91,7 +94,7 @@ impl Shared {
                     synced,
                     ..entry.header
                 };
-                put(&mut parts, &record, &entry.payload, current.header.salt);
+                put(&mut parts, &record, &entry.payload, self.salt);
             }
             self.append_when_there_is_room(&current, parts).await?;
             self.tell(batch);
@@ -114,9 +117,9 @@ impl Shared {
     /// Waits a while if the disk is full.
     ///
     /// # Errors
-    /// The error itself if it is another.
+    /// The error itself if it is another, or the log is being closed.
     async fn wait_for_room(&self, error: io::Error) -> io::Result<()> {
-        if !is_full(&error) {
+        if !is_full(&error) || lock(&self.queue).closed {
             return Err(error);
         }
         if !self.full.swap(true, Ordering::Relaxed) {
@@ -132,8 +135,12 @@ impl Shared {
         }
     }
 
-    /// Notes what was appended, and tells those for whom that is enough.
+    /// Notes what was appended, and tells those for whom that is enough; nobody once the log has failed.
     fn tell(&self, batch: Vec<Entry>) {
+        let failure = lock(&self.failure);
+        if failure.is_some() {
+            return;
+        }
         let mut stream = lock(&self.stream);
         for entry in batch {
             let position = entry.header.position;
@@ -175,7 +182,7 @@ impl Shared {
             volume: self.volume,
             start: end,
             synced: self.synced.load(Ordering::Acquire),
-            salt: self.world.random.bits(),
+            life: self.life,
             boot: self.boot,
             follows: end,
         };

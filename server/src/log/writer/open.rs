@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use glint_protocol::{Boot, VolumeId};
+use glint_protocol::Boot;
 use glint_world::{Disk, Shutdown, World, disk::PARTIAL};
 use tokio::sync::Notify;
 
@@ -19,11 +19,14 @@ use crate::log::{
     LogOptions,
     record::Header,
     segment::{self, SegmentHeader},
+    volume::Manifest,
 };
 
 /// What a log goes on from: the stream as it was recovered.
 pub(crate) struct Beginning {
-    pub(crate) volume: VolumeId,
+    /// Whose log it is.
+    pub(crate) manifest: Manifest,
+    /// This start of the server.
     pub(crate) boot: Boot,
     /// Where each segment that is kept begins, the oldest first.
     pub(crate) segments: Vec<u64>,
@@ -47,12 +50,15 @@ impl Log {
         options: LogOptions,
         beginning: Beginning,
     ) -> io::Result<Self> {
-        let start = beginning.start;
+        let (manifest, start) = (beginning.manifest, beginning.start);
+        let tail = beginning.tail.iter().map(|(r, _)| r.record_bytes());
+        // The file gets its name when all of it is synced.
+        let synced = start + tail.sum::<u64>();
         let header = SegmentHeader {
-            volume: beginning.volume,
+            volume: manifest.volume,
             start,
-            synced: start,
-            salt: world.random.bits(),
+            synced,
+            life: manifest.start,
             boot: beginning.boot,
             follows: beginning.follows,
         };
@@ -60,9 +66,9 @@ impl Log {
         let mut end = start;
         for (mut record, payload) in beginning.tail {
             record.offset = end;
-            record.synced = start;
+            record.synced = synced;
             end += record.record_bytes();
-            put(&mut parts, &record, &payload, header.salt);
+            put(&mut parts, &record, &payload, manifest.salt);
         }
         let name = segment::name(start);
         let partial = format!("{name}{PARTIAL}");
@@ -87,8 +93,9 @@ impl Log {
         let shared = Arc::new(Shared {
             options,
             disk,
-            world: world.clone(),
-            volume: beginning.volume,
+            volume: manifest.volume,
+            salt: manifest.salt,
+            life: manifest.start,
             boot: beginning.boot,
             queue: Mutex::new(Queue {
                 entries: VecDeque::new(),

@@ -65,6 +65,11 @@ impl Slot {
         }
     }
 
+    /// Which partition it is.
+    pub(in crate::server) fn key(&self) -> (Incarnation, u32) {
+        (self.description.incarnation, self.description.partition)
+    }
+
     /// The partition, for a moment: never hold this across an await.
     pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Partition> {
         self.partition.lock().unwrap_or_else(|poisoned| {
