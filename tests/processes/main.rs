@@ -44,7 +44,15 @@ fn by_hand_as_the_readme_shows_in_any_order_and_all_end_in_order() {
     let url = format!("http://{address}");
     let server = |name: &'static str| {
         let arguments = [
-            "server", "--master", &url, "--id", name, "--memory", "64MiB",
+            "server",
+            "--master",
+            &url,
+            "--id",
+            name,
+            "--memory",
+            "64MiB",
+            "--data-dir",
+            name,
         ];
         Program::start(directory.path(), name, &arguments)
     };

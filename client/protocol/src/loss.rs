@@ -16,8 +16,6 @@ pub enum LossReason {
     Restarted,
     /// The server has its data directory and this partition is not in it whole, or has lost acknowledged updates.
     Missing,
-    /// The server came back without a data directory.
-    NoVolume,
     /// The server came back with a data directory on which nothing had ever started.
     Emptied,
     /// The server came back with the data directory of something else.
@@ -32,10 +30,9 @@ pub enum LossReason {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Restarted,
         Self::Missing,
-        Self::NoVolume,
         Self::Emptied,
         Self::OtherVolume,
         Self::OlderVolume,
@@ -51,7 +48,6 @@ impl fmt::Display for LossReason {
                 "its server started again, which durability `memory` does not survive"
             }
             Self::Missing => "its server found them damaged or incomplete, and its log says where",
-            Self::NoVolume => "its server came back without its data directory",
             Self::Emptied => "its server came back with an emptied data directory",
             Self::OtherVolume => "its server came back with another data directory",
             Self::OlderVolume => "its server came back with an older copy of its data directory",

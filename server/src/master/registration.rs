@@ -102,7 +102,7 @@ pub(crate) fn check_start(state: &State, id: &ServerId, boot: Boot) -> Result<()
 /// Whether a registration is one at all, and one for this master.
 ///
 /// # Errors
-/// `bad_request` for a name or URL that cannot be one, `identity_in_use` for a start that a later one has superseded,
+/// `bad_request` for a name or URL that cannot be one and for a server that left its data directory behind, `identity_in_use` for a start that a later one has superseded,
 /// `wrong_cluster` for a server that holds copies of another cluster.
 pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> {
     let id = &request.server;
@@ -114,6 +114,7 @@ pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> 
         ));
     }
     check_start(state, id, request.boot)?;
+    check_volume(state, request)?;
     if let Some(adopting) = &state.adopting
         && !adopting.cluster_known
     {
@@ -135,6 +136,30 @@ pub(crate) fn check(state: &State, request: &Register) -> Result<(), ErrorBody> 
         ));
     }
     Ok(())
+}
+
+/// A server that has a data directory and comes without one was started wrongly: what it holds is still there.
+fn check_volume(state: &State, request: &Register) -> Result<(), ErrorBody> {
+    let had = state.servers.get(&request.server);
+    if request.volume.is_some() || had.is_none_or(|s| s.volume.is_none()) {
+        return Ok(());
+    }
+    let kept = state
+        .models
+        .values()
+        .find(|model| model.spec.durability().is_logged() && model.has_values_on(&request.server));
+    let Some(model) = kept else {
+        return Ok(());
+    };
+    Err(ErrorBody::new(
+        ErrorCode::BadRequest,
+        format!(
+            "server {id} holds partitions of '{}' in its data directory, and was started without one; start it with --data-dir and \
+             the directory that it had. If that is gone for good: glint server forget {id} --dead",
+            model.spec.name,
+            id = request.server
+        ),
+    ))
 }
 
 /// Enters a server as registered.
@@ -293,7 +318,7 @@ impl Judge<'_> {
         }
         let known = self.before.and_then(|s| s.volume);
         match (known, self.request.volume) {
-            (_, None) => Some(LossReason::NoVolume),
+            (_, None) => Some(LossReason::Missing),
             (Some(known), Some(volume)) if known.id == volume.id => {
                 if volume.start <= known.start {
                     Some(LossReason::OlderVolume)

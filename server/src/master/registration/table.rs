@@ -98,7 +98,6 @@ fn a_logged_copy_is_judged_by_its_volume() {
             (AGAIN, None),
             (with(Some(volume(7, 60, true))), None),
             (missing, Some(LossReason::Missing)),
-            (with(None), Some(LossReason::NoVolume)),
             (with(Some(volume(8, 1, false))), Some(LossReason::Emptied)),
             (
                 with(Some(volume(8, 9, true))),
@@ -114,6 +113,34 @@ fn a_logged_copy_is_judged_by_its_volume() {
             ),
         ] {
             assert_eq!(loss(durability, back), expected, "{:?}", back.volume);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_comes_without_its_data_directory_is_refused_as_long_as_that_has_values() {
+    for (durability, is_let_in) in [
+        (Durability::Memory, true),
+        (Durability::Async, false),
+        (Durability::Sync, false),
+    ] {
+        let mut state = state_with_servers(1);
+        state.servers.get_mut(&id("s1")).unwrap().volume = Some(KNOWN);
+        let mut draft = draft("w", 10);
+        draft.durability = Some(durability);
+        make(&mut state, draft, 1);
+        let mut request = registration(&state, "s1", 2);
+        request.volume = None;
+        let before = state.clone();
+        match register(&mut state, &request) {
+            Ok(_) => assert!(is_let_in),
+            Err(error) => {
+                assert!(
+                    !is_let_in && error.message.contains("--data-dir"),
+                    "{error}"
+                );
+                assert!(state == before, "nothing changed");
+            }
         }
     }
 }

@@ -141,7 +141,18 @@ fn a_logged_model_leaves_a_server_that_came_back_without_a_data_directory() {
     draft.durability = Some(Durability::Sync);
     draft.partitions = Partitions::Exactly(2);
     make(&mut state, draft, 1);
-    lose_first(&mut state);
+    let mut emptied = registration(&state, "s1", 2);
+    emptied.copies.clear();
+    emptied.volume = Some(Volume {
+        id: VolumeId(2),
+        start: 1,
+        clean: true,
+    });
+    register(&mut state, &emptied).unwrap();
+    let mut without = registration(&state, "s1", 3);
+    without.copies.clear();
+    without.volume = None;
+    register(&mut state, &without).unwrap();
     let alive = all(&state);
     reset(&mut state, "w", &request(5), &alive).unwrap();
     assert_eq!(state.models["w"].servers, [id("s2")]);
