@@ -265,11 +265,14 @@ impl Master {
     /// Enters a server, and tells it what it holds.
     ///
     /// # Errors
-    /// `identity_in_use`, `wrong_cluster`, `bad_request`, `busy`, `storage_failed`.
+    /// `retry` with a word to repeat for a start that is new, `identity_in_use`, `wrong_cluster`, `bad_request`, `busy`,
+    /// `storage_failed`.
     pub async fn register(&self, request: Register) -> Result<Registered, ErrorBody> {
         registration::check_name(&request.server)?;
         let entered = self.enter(&request).await;
-        if let Err(error) = &entered {
+        if let Err(error) = &entered
+            && error.code != ErrorCode::Retry
+        {
             self.shared
                 .membership()
                 .refuse(&request, error, Instant::now());
@@ -279,7 +282,13 @@ impl Master {
 
     async fn enter(&self, request: &Register) -> Result<Registered, ErrorBody> {
         let shared = &self.shared;
-        registration::check(&shared.journal.state(), request)?;
+        let state = shared.journal.state();
+        registration::check(&state, request)?;
+        let known = state.servers.get(&request.server);
+        if known.is_none_or(|known| known.boot != request.boot) {
+            let word = shared.world.random.bits();
+            shared.membership().repeats_word(request, word)?;
+        }
         shared
             .membership()
             .claim(&request.server, request.boot, Instant::now())?;

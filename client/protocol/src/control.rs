@@ -30,6 +30,16 @@ pub struct CopyReport {
     pub last_epoch: Epoch,
 }
 
+/// A partition that a server is to hold and whose values it knows to be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LostCopy {
+    /// The model.
+    pub incarnation: Incarnation,
+    /// The partition.
+    pub partition: u32,
+}
+
 /// The data directory of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -89,8 +99,12 @@ pub struct Register {
     pub cluster: Option<ClusterId>,
     /// Bytes of values that it may hold.
     pub capacity_bytes: u64,
-    /// What it holds.
+    /// What it holds. That a copy is missing here says nothing of a start that the master has heard of before: a
+    /// registration may arrive again long after it was sent, when the server has been given more.
     pub copies: Vec<CopyReport>,
+    /// What it knows to be lost: that never changes, however late the master hears it.
+    #[serde(default)]
+    pub lost: Vec<LostCopy>,
     /// The models that these are copies of.
     #[serde(default)]
     pub models: Vec<HeldModel>,
@@ -103,6 +117,9 @@ pub struct Register {
     /// The highest term of a master of its cluster that it has heard.
     #[serde(default)]
     pub term: Term,
+    /// The word that the master has asked to be repeated, if it has: see `word` of an error's detail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<u64>,
 }
 
 /// The master's answer: what the server holds from now on.

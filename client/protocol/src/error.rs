@@ -207,6 +207,10 @@ pub struct ErrorDetail {
     /// With `lane_from_future`: the server's clock, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<u64>,
+    /// With `retry` to the first registration of a start of a server: what to repeat in the next, which says that this
+    /// start lives now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<u64>,
     /// With `spec_mismatch`: where the specs differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,

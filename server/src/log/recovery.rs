@@ -150,9 +150,11 @@ pub async fn recover(
     }
     let (known, end) = (stream.known(), stream.end());
     // Of what follows here nobody knows whether it is on the disk.
-    let follows = known.clamp(first, end.max(first));
+    let reached = known.clamp(first, end.max(first));
+    // If a segment begins there, it is replaced, and what it says of the one before it must be said again.
+    let follows = stream.end_before(reached);
     // Places are never used again for something else: not even those that were synced and are not there any more.
-    let start = follows.max(known).max(replay.highest_cut());
+    let start = reached.max(known).max(replay.highest_cut());
     let segments = segments.into_iter().map(|(start, _)| start);
     Ok(Recovered {
         segments: segments.filter(|&s| s < follows).collect(),

@@ -18,6 +18,8 @@ const MAX_REFUSED: usize = 64;
 const REFUSED_FOR: Duration = Duration::from_secs(60);
 /// Servers that are remembered as recovering.
 const MAX_RECOVERING: usize = 4096;
+/// Servers that are remembered as asked to repeat a word.
+const MAX_ASKED: usize = 4096;
 
 /// What is known of one server's life.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct Membership {
     recovering: BTreeMap<ServerId, Recovery>,
     /// Servers whose registration was refused, the one that asked last at the end.
     refused: VecDeque<Refusal>,
+    /// Servers of which a start was asked to repeat a word, and which word, the last asked at the end.
+    asked: VecDeque<(ServerId, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +102,7 @@ impl Membership {
             members: members.collect(),
             recovering: BTreeMap::new(),
             refused: VecDeque::new(),
+            asked: VecDeque::new(),
         }
     }
 
@@ -173,6 +178,34 @@ impl Membership {
                 ago_ms: ago(r).as_millis() as u64,
             })
             .collect()
+    }
+
+    /// Has the first registration of a start repeated with a word that was made just now. One that arrives late, when its
+    /// start is dead and another lives, cannot do that: it would be taken for the last start, and what the living one holds
+    /// for lost. Of a server the last word counts, once.
+    ///
+    /// # Errors
+    /// `retry` with the word to repeat.
+    pub(crate) fn repeats_word(&mut self, request: &Register, word: u64) -> Result<(), ErrorBody> {
+        let asked = self.asked.iter().position(|(id, _)| *id == request.server);
+        let asked = asked.and_then(|at| self.asked.remove(at));
+        if let Some((_, asked)) = asked
+            && request.word == Some(asked)
+        {
+            return Ok(());
+        }
+        if self.asked.len() >= MAX_ASKED {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((request.server.clone(), word));
+        let error = ErrorBody::new(
+            ErrorCode::Retry,
+            format!(
+                "this start of server {} is new here: register again, with the word of this answer, to show that it lives",
+                request.server
+            ),
+        );
+        Err(error.with(|detail| detail.word = Some(word)))
     }
 
     /// Lets a start of a server speak for it from now on, before its registration is durable.

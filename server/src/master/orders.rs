@@ -167,6 +167,8 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
             registration = now;
             told.clear();
             pause = Duration::ZERO;
+            // Connections to an earlier start of it may look alive for ever.
+            road = None;
         }
         let known = state.servers.get(&server);
         let errand = match (now, known) {
@@ -205,6 +207,8 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
             biased;
             () = end.cancelled() => return,
             done = deliver(&shared, &connections, &server, boot, &errand) => done,
+            // Whoever was to answer is gone, though the network may never say so.
+            () = started_anew(&shared, &server, boot, &wake) => continue,
         };
         match done {
             Ok(()) => {
@@ -230,6 +234,17 @@ pub(crate) async fn run(shared: Arc<Shared>, server: ServerId, courier: Courier)
                 }
             }
         }
+    }
+}
+
+/// Waits until another start of a server than this one has registered.
+async fn started_anew(shared: &Shared, server: &ServerId, boot: Boot, wake: &Notify) {
+    let same = || {
+        let registration = shared.membership().registration(server);
+        registration.is_none_or(|(now, _)| now == boot)
+    };
+    while same() {
+        wake.notified().await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use glint_protocol::{
     Boot, Durability, Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
-    control::{Orders, Register},
+    control::{LostCopy, Orders, Register},
 };
 use glint_world::http::Url;
 
@@ -221,7 +221,12 @@ pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings
         };
         let changes = match model.phase {
             Phase::Creating | Phase::Resetting => Vec::new(),
-            Phase::Live => judge.changes(&model, index, reported.get(&model.incarnation)),
+            Phase::Live => {
+                let of_model = |lost: &&LostCopy| lost.incarnation == model.incarnation;
+                let lost = request.lost.iter().filter(of_model);
+                let lost = lost.map(|lost| lost.partition).collect();
+                judge.changes(&model, index, reported.get(&model.incarnation), &lost)
+            }
         };
         if changes.is_empty() && !moved {
             continue;
@@ -286,6 +291,7 @@ impl Judge<'_> {
         model: &Model,
         index: u32,
         copies: Option<&BTreeMap<u32, Epoch>>,
+        lost: &BTreeSet<u32>,
     ) -> Vec<(u32, Option<LossReason>)> {
         model
             .held_by(index)
@@ -295,7 +301,7 @@ impl Judge<'_> {
                 let loss = if known_lost {
                     None
                 } else {
-                    self.loss(copy.is_some())
+                    self.loss(copy.is_some(), lost.contains(&partition))
                 };
                 let above = copy.is_some_and(|&epoch| epoch > model.epochs[partition as usize]);
                 // What is lost already stays so, at the epoch at which it was found to be.
@@ -305,14 +311,17 @@ impl Judge<'_> {
             .collect()
     }
 
-    /// Why the values of a partition are lost, given whether the server reports a copy of it: another identity is another
-    /// copy, whatever is in it. The identity of a `memory` copy is the start of its server. That of a logged one is the data
+    /// Why the values of a partition are lost, given whether the server reports a copy of it, or that it is lost.
+    ///
+    /// A start that is known already has lost what it says, and nothing else: a registration of it that arrives late, or
+    /// twice, does not know yet what it was given since. Of another start, another identity is another copy, whatever is in
+    /// it. The identity of a `memory` copy is the start of its server. That of a logged one is the data
     /// directory, on which more processes have started than the master has heard of: one that was set back has fewer.
-    fn loss(&self, reported: bool) -> Option<LossReason> {
-        let missing = (!reported).then_some(LossReason::Missing);
+    fn loss(&self, reported: bool, lost: bool) -> Option<LossReason> {
         if !self.restarted {
-            return missing;
+            return lost.then_some(LossReason::Missing);
         }
+        let missing = (lost || !reported).then_some(LossReason::Missing);
         if !self.durability.is_logged() {
             return Some(LossReason::Restarted);
         }

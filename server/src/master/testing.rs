@@ -101,10 +101,12 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         cluster: Some(state.cluster),
         capacity_bytes: CAPACITY,
         copies,
+        lost: Vec::new(),
         models: Vec::new(),
         volume: None,
         os_boot: OsBoot(1),
         term: state.term,
+        word: None,
     }
 }
 
@@ -309,7 +311,13 @@ impl Scene {
         if !same {
             request.copies.clear();
         }
-        self.master.register(request).await
+        match self.master.register(request.clone()).await {
+            Err(error) if error.detail.as_ref().is_some_and(|d| d.word.is_some()) => {
+                request.word = error.detail.and_then(|detail| detail.word);
+                self.master.register(request).await
+            }
+            answer => answer,
+        }
     }
 
     pub(crate) fn beat(&self, name: &str, boot: u64) -> Result<(), ErrorBody> {

@@ -103,19 +103,28 @@ impl Troubles {
 async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Duration), LinkError> {
     // Read once: its lock would otherwise be held, and asked for again, until the request is whole.
     let heard = *state.heard();
-    let request = Register {
+    let mut request = Register {
         server: state.id.clone(),
         url: url.to_owned(),
         boot: state.boot,
         cluster: heard.cluster,
         capacity_bytes: state.capacity_bytes,
         copies: state.copies(),
+        lost: state.lost_copies(),
         models: state.held_models(),
         volume: state.volume.get().copied(),
         os_boot: OsBoot(state.world.os_boot),
         term: heard.term,
+        word: None,
     };
-    let answer: Registered = link.post("/v1/servers/register", &request).await?;
+    let mut answer = link.post("/v1/servers/register", &request).await;
+    if let Err(LinkError::Refused(error)) = &answer
+        && let Some(word) = error.detail.as_ref().and_then(|detail| detail.word)
+    {
+        request.word = Some(word);
+        answer = link.post("/v1/servers/register", &request).await;
+    }
+    let answer: Registered = answer?;
     let term = answer.orders.term;
     let every = answer.heartbeat_ms.clamp(HEARTBEAT_MS.0, HEARTBEAT_MS.1);
     registered(state, answer)

@@ -1,6 +1,9 @@
 //! The segments as one stream: what is in it, where it ends, and which damage is real.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use glint_world::{Disk, disk::load};
 
@@ -92,6 +95,8 @@ pub(super) struct Stream {
     ended: bool,
     /// The highest of any segment so far.
     life: u64,
+    /// Where segments begin further on than what they follow ends, and where that is.
+    gaps: BTreeMap<u64, u64>,
 }
 
 impl Stream {
@@ -113,6 +118,11 @@ impl Stream {
         self.end
     }
 
+    /// Where what comes before this place ends: the place itself, unless a segment begins there that was begun further on.
+    pub(super) fn end_before(&self, place: u64) -> u64 {
+        self.gaps.get(&place).copied().unwrap_or(place)
+    }
+
     /// Takes the next segment; gives one that can be judged now.
     pub(super) fn push(&mut self, read: Read) -> Option<Judged> {
         if read.life.is_some_and(|life| life < self.life) {
@@ -120,6 +130,9 @@ impl Stream {
             return None;
         }
         self.life = read.life.unwrap_or(self.life);
+        if read.follows < read.start {
+            self.gaps.insert(read.start, read.follows);
+        }
         // That it was made says that what lies before the one before it was synced.
         let before = self.held.back().map_or(0, |before| before.start);
         self.known = self.known.max(read.known).max(before);

@@ -56,6 +56,7 @@ fn says(
                 },
             )
             .collect(),
+        lost: Vec::new(),
         models: models
             .iter()
             .map(|&(incarnation, spec)| HeldModel {
@@ -70,6 +71,7 @@ fn says(
         }),
         os_boot: OsBoot(1),
         term: glint_protocol::Term(7),
+        word: None,
     }
 }
 

@@ -122,3 +122,21 @@ async fn a_server_is_long_gone_after_ten_minutes_and_not_if_it_speaks_again() {
     members.claim(&id("s1"), Boot(1), Instant::now()).unwrap();
     assert!(members.long_gone(Instant::now()).is_empty());
 }
+
+#[test]
+fn a_new_start_repeats_the_last_word_that_was_made_for_it_and_each_word_counts_once() {
+    let mut membership = empty();
+    let state = crate::master::testing::state_with_servers(1);
+    let mut request = crate::master::testing::registration(&state, "s1", 2);
+    let asked = |error: ErrorBody| error.detail.unwrap().word;
+    let first = asked(membership.repeats_word(&request, 7).unwrap_err());
+    assert_eq!(first, Some(7));
+    // Another message of any start of it gets another word, and the first counts no more.
+    let second = asked(membership.repeats_word(&request, 8).unwrap_err());
+    request.word = first;
+    let third = asked(membership.repeats_word(&request, 9).unwrap_err());
+    assert_eq!((second, third), (Some(8), Some(9)));
+    request.word = third;
+    assert_eq!(membership.repeats_word(&request, 10), Ok(()));
+    assert!(membership.repeats_word(&request, 11).is_err());
+}

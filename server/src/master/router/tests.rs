@@ -152,7 +152,11 @@ async fn bad_requests_are_answered_with_what_to_do() {
 async fn servers_register_beat_fall_silent_and_leave_as_the_status_shows() {
     let scene = Scene::start(Arc::new(MemoryStorage::default()), Arc::default()).await;
     scene.network.server("s1");
-    let register = crate::master::testing::registration(&scene.state(), "s1", 4);
+    let mut register = crate::master::testing::registration(&scene.state(), "s1", 4);
+    let body = serde_json::to_string(&register).unwrap();
+    let (status, answer) = scene.call(Method::POST, "/v1/servers/register", body).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    register.word = ErrorBody::from_json(&answer).detail.unwrap().word;
     let body = serde_json::to_string(&register).unwrap();
     let (status, answer) = scene.call(Method::POST, "/v1/servers/register", body).await;
     assert_eq!(status, StatusCode::OK);

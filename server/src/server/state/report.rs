@@ -7,7 +7,7 @@ use std::sync::{
 
 use glint_protocol::{
     ModelSpec,
-    control::{CopyReport, HeldModel, ServerLoad},
+    control::{CopyReport, HeldModel, LostCopy, ServerLoad},
 };
 
 use super::{Slot, State};
@@ -27,6 +27,17 @@ impl State {
             })
         };
         models.slots().filter_map(report).collect()
+    }
+
+    /// The partitions that it is to hold and whose values are lost.
+    pub(in crate::server) fn lost_copies(&self) -> Vec<LostCopy> {
+        let models = self.models.load();
+        let lost = models.slots().filter(|slot| slot.lock().loss().is_some());
+        lost.map(|slot| LostCopy {
+            incarnation: slot.description.incarnation,
+            partition: slot.description.partition,
+        })
+        .collect()
     }
 
     /// The models of which it holds partitions.
