@@ -12,5 +12,6 @@ pub mod cluster;
 mod process;
 pub mod proxy;
 pub mod reference;
+pub mod schedule;
 pub mod simulated;
 pub mod wire;

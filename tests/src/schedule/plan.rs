@@ -1,0 +1,211 @@
+//! What one schedule consists of: cluster, models, workload, and how much goes wrong, all drawn from its seed.
+
+use std::time::Duration;
+
+use glint_protocol::{Durability, ElementType, Shape};
+use glint_server::log::LogOptions;
+
+use crate::simulated::{Dice, Weather};
+
+/// One model of a schedule.
+#[derive(Clone, Debug)]
+pub(super) struct ModelPlan {
+    pub(super) name: String,
+    pub(super) element: ElementType,
+    pub(super) shape: Shape,
+    pub(super) cyclic: bool,
+    pub(super) partitions: u32,
+    pub(super) durability: Durability,
+    /// Pushes are fractions whose sums are rounded: only their bits are compared, before and after a crash.
+    pub(super) rough: bool,
+}
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fault {
+    /// No message passes between two hosts for a while.
+    Cut,
+    /// The connections between two hosts break, or one end vanishes.
+    Sever,
+    /// The whole network is bad for a while.
+    Storm,
+    /// A clock jumps.
+    Clock,
+    KillClient,
+    KillMaster,
+    /// The master's machine stops.
+    StopMaster,
+    KillServer,
+    /// A server's machine stops.
+    StopServer,
+    /// A disk has no room for a while.
+    Full,
+    /// A disk fails to sync.
+    SyncFails,
+    /// A disk is slow for a while.
+    Slow,
+    /// A bit flips in a server's file while it is down.
+    Rot,
+    /// A server comes back with an empty disk.
+    Emptied,
+    /// A server comes back with an older copy of its disk.
+    Older,
+}
+
+/// One schedule.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) servers: u64,
+    pub(super) clients: u64,
+    /// Tasks of each client that push and pull.
+    pub(super) workers: u64,
+    pub(super) models: Vec<ModelPlan>,
+    /// Pushes and pulls that are done before the end.
+    pub(super) operations: u64,
+    /// How long a worker thinks between two operations at most, in milliseconds.
+    pub(super) pause_ms: u64,
+    /// How long a pull or push of a client may take.
+    pub(super) deadline: Duration,
+    /// The longest deadline of the cluster; lanes that are idle for ten times as long are forgotten.
+    pub(super) max_deadline: Duration,
+    /// Nothing goes wrong, and nobody deletes a model that others use.
+    pub(super) fair: bool,
+    /// Once, each worker rests for longer than lanes are remembered.
+    pub(super) rests: bool,
+    pub(super) weather: Weather,
+    /// Segments and logs so short that there are snapshots in every schedule.
+    pub(super) log: LogOptions,
+    /// Faults with their weights.
+    pub(super) faults: Vec<(Fault, u64)>,
+    /// Faults at most.
+    pub(super) most_faults: u64,
+    /// How long after a fault the next one comes at most, in milliseconds.
+    pub(super) fault_every_ms: u64,
+}
+
+impl Plan {
+    /// The schedule of a seed, without anything that goes wrong.
+    pub(super) fn fair(seed: u64) -> Self {
+        Self {
+            weather: Weather::fair(),
+            faults: Vec::new(),
+            most_faults: 0,
+            rests: false,
+            fair: true,
+            ..Self::draw(seed)
+        }
+    }
+
+    /// The schedule of a seed.
+    pub(super) fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed).part("plan");
+        let rests = dice.chance(0.12);
+        let deadline = Duration::from_secs(*dice.pick(&[2, 4, 8]));
+        let max_deadline = if rests {
+            deadline
+        } else {
+            Duration::from_secs(60)
+        };
+        let copy_delay_ms = match dice.below(3) {
+            0 => 50,
+            1 => 3000,
+            _ if rests => 2 * 10 * max_deadline.as_millis() as u64,
+            _ => 15_000,
+        };
+        let often = |dice: &mut Dice, most: f64| {
+            if dice.chance(0.3) {
+                0.0
+            } else {
+                most * dice.within(1..100) as f64 / 100.0
+            }
+        };
+        let weather = Weather {
+            latency_ms: 1..2 + dice.below(5),
+            late: often(&mut dice, 0.02),
+            breaks: often(&mut dice, 0.015),
+            copies: often(&mut dice, 0.1),
+            strays: often(&mut dice, 0.03),
+            copy_delay_ms,
+        };
+        let count = dice.within(2..6);
+        let models = (0..count).map(|at| model(&mut dice, at)).collect();
+        let servers = dice.within(1..4);
+        Self {
+            servers,
+            clients: dice.within(1..4),
+            workers: dice.within(1..4),
+            models,
+            operations: dice.within(200..260),
+            pause_ms: dice.magnitude(60),
+            deadline,
+            max_deadline,
+            fair: false,
+            rests,
+            weather,
+            log: LogOptions {
+                segment_bytes: dice.within(1..16) << 10,
+                floor_bytes: dice.within(1..24) << 10,
+                ..LogOptions::default()
+            },
+            faults: faults(&mut dice),
+            most_faults: *dice.pick(&[4, 10, 30, 80]),
+            fault_every_ms: *dice.pick(&[60, 150, 300, 800]),
+        }
+    }
+}
+
+fn model(dice: &mut Dice, at: u64) -> ModelPlan {
+    let element = *dice.pick(&[
+        ElementType::I64,
+        ElementType::I64,
+        ElementType::I32,
+        ElementType::F64,
+        ElementType::F64,
+        ElementType::F32,
+    ]);
+    let shape = if dice.chance(0.6) {
+        let keys = dice.within(4..60);
+        Shape::Vector { keys }
+    } else {
+        let (rows, cols) = (dice.within(2..14), dice.within(1..6) as u32);
+        Shape::Matrix { rows, cols }
+    };
+    let rough = matches!(element, ElementType::F32 | ElementType::F64) && dice.chance(0.3);
+    ModelPlan {
+        name: format!("m{at}"),
+        element,
+        shape,
+        cyclic: dice.chance(0.5),
+        partitions: dice.within(1..5) as u32,
+        durability: Durability::ALL[dice.weighted(&[1, 2, 3])],
+        rough,
+    }
+}
+
+fn faults(dice: &mut Dice) -> Vec<(Fault, u64)> {
+    let all = [
+        (Fault::Cut, 10),
+        (Fault::Sever, 10),
+        (Fault::Storm, 5),
+        (Fault::Clock, 3),
+        (Fault::KillClient, 6),
+        (Fault::KillMaster, 6),
+        (Fault::StopMaster, 6),
+        (Fault::KillServer, 20),
+        (Fault::StopServer, 20),
+        (Fault::Full, 6),
+        (Fault::SyncFails, 6),
+        (Fault::Slow, 6),
+        (Fault::Rot, 2),
+        (Fault::Emptied, 1),
+        (Fault::Older, 1),
+    ];
+    // Some schedules have all of them, most have some: so that each also happens without the others.
+    let share = *dice.pick(&[0.3, 0.6, 1.0]);
+    let chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
+    if chosen.is_empty() {
+        vec![(Fault::Cut, 1), (Fault::StopServer, 1)]
+    } else {
+        chosen
+    }
+}

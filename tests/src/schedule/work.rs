@@ -1,0 +1,384 @@
+//! What the clients of a schedule do: workers that push and pull, some of it at once, some of it taken back, and now and
+//! then delete a model and make it again.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use glint::Client;
+use glint_world::World;
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::{
+    cluster::{Cluster, MASTER},
+    plan::{ModelPlan, Plan},
+    target::{Form, Target, Wish, open},
+    truth::Next,
+};
+use crate::simulated::Dice;
+
+/// What is left to do, and who may renew which model.
+pub(super) struct Work {
+    left: AtomicU64,
+    /// Workers that have not finished; those of a killed client are counted again when it starts again.
+    busy: AtomicU64,
+    finished: Notify,
+    /// Every client that has connected.
+    clients: Mutex<Vec<Client>>,
+    renewing: Vec<tokio::sync::Mutex<()>>,
+}
+
+impl Work {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let renewing = plan.models.iter().map(|_| tokio::sync::Mutex::default());
+        Self {
+            left: AtomicU64::new(plan.operations),
+            busy: AtomicU64::new(0),
+            finished: Notify::new(),
+            clients: Mutex::default(),
+            renewing: renewing.collect(),
+        }
+    }
+
+    fn take(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
+
+    /// How often requests of all clients were sent again.
+    pub(super) fn retries(&self) -> u64 {
+        let clients = super::lock(&self.clients);
+        clients.iter().map(|client| client.stats().retries).sum()
+    }
+
+    /// Waits until everything is done that was to be done.
+    pub(super) async fn finished(&self) {
+        while self.left.load(Ordering::Relaxed) > 0 || self.busy.load(Ordering::Relaxed) > 0 {
+            self.finished.notified().await;
+        }
+    }
+}
+
+/// Counts a worker as busy as long as it lives.
+struct Busy(Arc<Work>);
+
+impl Busy {
+    fn new(work: &Arc<Work>) -> Self {
+        work.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(work))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.finished.notify_one();
+    }
+}
+
+/// One client process with its workers.
+pub(super) async fn client(cluster: &Cluster, name: &str, world: World) {
+    let _busy = Busy::new(&cluster.work);
+    let client = loop {
+        let builder = Client::builder(&format!("http://{MASTER}:7100"))
+            .options(cluster.options())
+            .world(world.clone());
+        match builder.connect().await {
+            Ok(client) => break client,
+            Err(error) => cluster
+                .trace
+                .note(name, format_args!("cannot connect: {error}")),
+        }
+    };
+    super::lock(&cluster.work.clients).push(client.clone());
+    let session = Arc::new(Session::new(cluster, client));
+    for number in 0..cluster.plan.workers {
+        let who = format!("{name}.{number}");
+        let worker = Worker {
+            session: Arc::clone(&session),
+            dice: Dice::new(world.random.bits()),
+            who,
+        };
+        let busy = Busy::new(&cluster.work);
+        world.tasks.spawn(Box::pin(async move {
+            worker.run().await;
+            drop(busy);
+        }));
+    }
+}
+
+/// What the workers of a client share.
+pub(super) struct Session {
+    pub(super) cluster: Cluster,
+    pub(super) client: Client,
+    /// The models that it has open.
+    opened: Vec<Mutex<Option<Arc<dyn Target>>>>,
+}
+
+impl Session {
+    /// A session that has opened nothing yet.
+    pub(super) fn new(cluster: &Cluster, client: Client) -> Self {
+        let opened = cluster.plan.models.iter().map(|_| Mutex::new(None));
+        Self {
+            cluster: cluster.clone(),
+            client,
+            opened: opened.collect(),
+        }
+    }
+
+    /// The open model, opened or made if need be; none when that failed.
+    pub(super) async fn target(&self, who: &str, at: usize) -> Option<Arc<dyn Target>> {
+        let open = super::lock(&self.opened[at]).clone();
+        match open {
+            Some(target) => Some(target),
+            None => self.open(who, at, Wish::OpenOrCreate).await,
+        }
+    }
+
+    async fn open(&self, who: &str, at: usize, wish: Wish) -> Option<Arc<dyn Target>> {
+        let (truth, plan) = (&self.cluster.truth, &self.cluster.plan.models[at]);
+        let since = truth.opening(&plan.name, wish == Wish::OpenOrCreate);
+        match open(&self.client, plan, wish).await {
+            Ok(target) => {
+                let handle = target.handle();
+                self.cluster.trace.note(
+                    who,
+                    format_args!("{wish:?} {}: {}", plan.name, handle.incarnation),
+                );
+                truth.opened(who, since, plan, target.spec(), &handle);
+                *super::lock(&self.opened[at]) = Some(Arc::clone(&target));
+                self.place(plan, &target).await;
+                Some(target)
+            }
+            Err(error) => {
+                self.cluster
+                    .trace
+                    .note(who, format_args!("{wish:?} {}: {error:?}", plan.name));
+                match error {
+                    glint::Error::UnknownModel { .. } => truth.not_there(who, since, &plan.name),
+                    glint::Error::Gone { .. } => {}
+                    other => truth.cannot_open(who, since, &plan.name, &other),
+                }
+                None
+            }
+        }
+    }
+
+    /// Finds out who holds its partitions.
+    async fn place(&self, plan: &ModelPlan, target: &Arc<dyn Target>) {
+        let (truth, incarnation) = (&self.cluster.truth, target.handle().incarnation);
+        if truth.is_placed(incarnation) {
+            return;
+        }
+        if let Ok(map) = self.client.map(&plan.name).await
+            && map.incarnation == incarnation
+        {
+            let holder = |&at: &u32| map.servers[at as usize].id.0.clone();
+            truth.placed(incarnation, map.holders.iter().map(holder).collect());
+        }
+    }
+
+    /// Deletes a model and makes it again, unless somebody else has.
+    async fn renew(&self, who: &str, at: usize, old: &Arc<dyn Target>) {
+        let plan = &self.cluster.plan.models[at];
+        let _alone = self.cluster.work.renewing[at].lock().await;
+        let old = old.handle().incarnation;
+        *super::lock(&self.opened[at]) = None;
+        let now = self.open(who, at, Wish::Open).await;
+        if now.is_none_or(|now| now.handle().incarnation == old) {
+            let call = self.cluster.truth.ending(&plan.name);
+            let deleted = self.client.delete(&plan.name).await;
+            self.cluster.truth.deleted(call);
+            self.cluster
+                .trace
+                .note(who, format_args!("delete {}: {deleted:?}", plan.name));
+            *super::lock(&self.opened[at]) = None;
+            self.open(who, at, Wish::OpenOrCreate).await;
+        }
+    }
+
+    /// Does what an error asks for.
+    pub(super) async fn after(&self, who: &str, at: usize, target: &Arc<dyn Target>, next: Next) {
+        match next {
+            Next::Continue => {}
+            Next::Reopen => *super::lock(&self.opened[at]) = None,
+            Next::Renew => self.renew(who, at, target).await,
+        }
+    }
+
+    /// Pushes, and tells the truth; false when the cells can tell no more pushes apart.
+    pub(super) async fn push(
+        &self,
+        who: &str,
+        target: &Arc<dyn Target>,
+        form: &Form,
+        patience: Option<Duration>,
+        rough: bool,
+    ) -> Option<Next> {
+        let truth = &self.cluster.truth;
+        let begun = truth.begin_push(target.handle().incarnation, form)?;
+        let push = target.push(form, &begun.numbers, rough);
+        let end = match patience {
+            None => push.await,
+            Some(patience) => {
+                if let Ok(end) = timeout(patience, push).await {
+                    end
+                } else {
+                    truth.cancelled(who, &begun);
+                    return Some(Next::Continue);
+                }
+            }
+        };
+        Some(truth.end_push(who, &begun, &end))
+    }
+
+    /// Pulls, and tells the truth.
+    pub(super) async fn pull(&self, who: &str, target: &Arc<dyn Target>, form: &Form) -> Next {
+        let truth = &self.cluster.truth;
+        let since = truth.begin_pull();
+        let found = target.pull(form).await;
+        truth.end_pull(who, target.handle().incarnation, since, form, &found)
+    }
+}
+
+struct Worker {
+    session: Arc<Session>,
+    dice: Dice,
+    who: String,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let plan = Arc::clone(&self.session.cluster.plan);
+        let rest = if plan.rests {
+            self.dice.below(plan.operations)
+        } else {
+            0
+        };
+        let mut done = 0;
+        let work = Arc::clone(&self.session.cluster.work);
+        while work.take() {
+            self.turn(&plan).await;
+            done += 1;
+            if done == rest {
+                sleep(plan.max_deadline * 11 + self.dice.millis(0..2000)).await;
+            }
+            let pause = self.dice.below(plan.pause_ms + 1);
+            if pause > 0 {
+                sleep(Duration::from_millis(pause)).await;
+            }
+        }
+    }
+
+    async fn turn(&mut self, plan: &Plan) {
+        let at = self.dice.below(plan.models.len() as u64) as usize;
+        let session = Arc::clone(&self.session);
+        let Some(target) = session.target(&self.who, at).await else {
+            sleep(self.dice.millis(1..100)).await;
+            return;
+        };
+        let model = &plan.models[at];
+        let who = &self.who;
+        let next = match self.dice.weighted(&[50, 25, 14, 8, u64::from(!plan.fair)]) {
+            0 => {
+                let form = form(&mut self.dice, model);
+                match session.push(who, &target, &form, None, model.rough).await {
+                    Some(next) => next,
+                    None => session.pull(who, &target, &form).await,
+                }
+            }
+            1 => {
+                let form = form(&mut self.dice, model);
+                session.pull(who, &target, &form).await
+            }
+            2 => self.burst(&target, model).await,
+            3 => {
+                let form = form(&mut self.dice, model);
+                let patience = self.dice.millis(0..40);
+                let pushed = session.push(who, &target, &form, Some(patience), model.rough);
+                pushed.await.unwrap_or(Next::Continue)
+            }
+            _ => Next::Renew,
+        };
+        session.after(&self.who, at, &target, next).await;
+    }
+
+    /// Several operations at once, on a few cells.
+    async fn burst(&mut self, target: &Arc<dyn Target>, model: &ModelPlan) -> Next {
+        let (session, who) = (Arc::clone(&self.session), &self.who);
+        let count = self.dice.within(2..9);
+        let forms: Vec<(Form, bool)> = (0..count)
+            .map(|_| (form(&mut self.dice, model), self.dice.chance(0.8)))
+            .collect();
+        let operations = forms.iter().map(|(form, is_push)| {
+            let session = &session;
+            async move {
+                if *is_push {
+                    let pushed = session.push(who, target, form, None, model.rough).await;
+                    pushed.unwrap_or(Next::Continue)
+                } else {
+                    session.pull(who, target, form).await
+                }
+            }
+        });
+        let nexts = join_all(operations).await;
+        let other = nexts.into_iter().find(|next| *next != Next::Continue);
+        other.unwrap_or(Next::Continue)
+    }
+}
+
+/// Some cells of a model, each once; often the same few.
+fn form(dice: &mut Dice, model: &ModelPlan) -> Form {
+    let keys = model.shape.keys();
+    let cols = model.shape.cols();
+    let range = |dice: &mut Dice| {
+        let start = dice.below(keys);
+        start..(start + dice.within(1..7)).min(keys)
+    };
+    let some = |dice: &mut Dice, most: u64, of: u64| {
+        let mut chosen: Vec<u64> = Vec::new();
+        for _ in 0..dice.within(1..most) {
+            let at = dice.below(of);
+            if !chosen.contains(&at) {
+                chosen.push(at);
+            }
+        }
+        chosen
+    };
+    if !model.shape.is_matrix() {
+        return match dice.below(3) {
+            0 => Form::Range(range(dice)),
+            _ => Form::Keys(some(dice, 6, keys)),
+        };
+    }
+    match dice.below(4) {
+        0 => Form::RowRange(range(dice)),
+        1 => Form::Rows(some(dice, 4, keys)),
+        _ => {
+            let cells = some(dice, 6, keys * u64::from(cols));
+            let pair = |cell: u64| (cell / u64::from(cols), (cell % u64::from(cols)) as u32);
+            Form::Pairs(cells.into_iter().map(pair).collect())
+        }
+    }
+}
+
+/// All cells of a model.
+pub(super) fn all(model: &ModelPlan) -> Form {
+    let keys = model.shape.keys();
+    if model.shape.is_matrix() {
+        Form::RowRange(0..keys)
+    } else {
+        Form::Range(0..keys)
+    }
+}

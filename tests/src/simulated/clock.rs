@@ -1,0 +1,40 @@
+//! The time of day as one host sees it: simulated time, more or less.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use tokio::time::Instant;
+
+/// The time of day at the start of a simulation, in milliseconds since 1970.
+const START_MS: i64 = 1_767_225_600_000;
+
+/// The clock of one host. Cheap to clone; clones are one clock.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    start: Instant,
+    ahead_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// A clock that is right now `ahead_ms` ahead of the true time; negative is behind.
+    pub fn new(ahead_ms: i64) -> Self {
+        Self {
+            start: Instant::now(),
+            ahead_ms: Arc::new(AtomicI64::new(ahead_ms)),
+        }
+    }
+
+    /// Moves it by so much.
+    pub fn jump(&self, by_ms: i64) {
+        self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+}
+
+impl glint_world::Clock for Clock {
+    fn unix_ms(&self) -> u64 {
+        let passed = self.start.elapsed().as_millis() as i64;
+        (START_MS + passed + self.ahead_ms.load(Ordering::Relaxed)).max(0) as u64
+    }
+}
