@@ -11,10 +11,12 @@ use bytes::Bytes;
 use crate::BoxFuture;
 
 mod directory;
+mod faulty;
 mod files;
 mod memory;
 
 pub use directory::DirectoryDisk;
+pub use faulty::{FaultyDisk, Operation};
 pub use files::Files;
 pub use memory::MemoryDisk;
 

@@ -113,7 +113,7 @@ pub async fn recover(
                 snapshots.push((name, incarnation, partition, bytes));
             }
             Some(Named::Lost(incarnation, partition)) => {
-                let why = load(&**disk, &name).await?.unwrap_or_default();
+                let why = read(&**disk, &name).await?;
                 let why = String::from_utf8_lossy(&why).into();
                 replay.lose(incarnation, partition, why);
             }
@@ -164,6 +164,14 @@ pub async fn recover(
     })
 }
 
+/// A file that is there.
+async fn read(disk: &dyn Disk, name: &str) -> io::Result<Bytes> {
+    let content = load(disk, name).await;
+    let content =
+        content.map_err(|error| io::Error::new(error.kind(), format!("'{name}': {error}")));
+    Ok(content?.unwrap_or_default())
+}
+
 async fn load_snapshots(
     world: &World,
     disk: &Arc<dyn Disk>,
@@ -178,7 +186,7 @@ async fn load_snapshots(
         for (name, incarnation, partition, bytes) in some {
             let (file, disk) = (name.clone(), Arc::clone(disk));
             let loaded = beside(world, async move {
-                let content = load(&*disk, &file).await?.unwrap_or_default();
+                let content = read(&*disk, &file).await?;
                 io::Result::Ok(snapshot::decode(&content))
             });
             loading.push((name, incarnation, partition, bytes, loaded));

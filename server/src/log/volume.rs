@@ -73,7 +73,8 @@ pub enum VolumeError {
 }
 
 impl Manifest {
-    /// What a start on this directory reads and notes: one more start, not clean; durable when this returns.
+    /// What a start on this directory finds, and what it has to [store](Self::store) before it changes anything else: one
+    /// more start, not clean.
     ///
     /// # Errors
     /// [`VolumeError`].
@@ -93,7 +94,6 @@ impl Manifest {
             clean: false,
             ..before
         };
-        now.store(disk).await?;
         let volume = Volume {
             id: now.volume,
             start: now.start,
@@ -187,6 +187,7 @@ mod tests {
         let (world, disk) = (World::real(), MemoryDisk::default());
         let (mut manifest, first) = Manifest::begin(&world, &disk).await.unwrap();
         assert_eq!((first.start, first.clean), (1, true));
+        manifest.store(&disk).await.unwrap();
         let (_, second) = Manifest::begin(&world, &disk).await.unwrap();
         assert_eq!(
             (second.id, second.start, second.clean),

@@ -1,3 +1,4 @@
+mod cutting;
 mod judging;
 mod ledger_bound;
 mod merging;

@@ -117,7 +117,7 @@ impl Keeper {
     }
 
     /// Lets the segments go that no partition needs.
-    async fn release(&self) -> io::Result<()> {
+    pub(super) async fn release(&self) -> io::Result<()> {
         // In this order: what is not needed at the end was not needed before either, or is needed from there on only.
         let end = self.log.next_offset();
         let making = self.state.making();

@@ -41,7 +41,7 @@ struct Done {}
 /// Opens the data directory, and takes what it has.
 ///
 /// # Errors
-/// When it cannot be used; nothing in it was changed then, but that one more start was noted.
+/// When it cannot be used; what is in it was not changed then.
 pub(super) async fn open(
     state: &State,
     disk: &Arc<dyn Disk>,
@@ -59,6 +59,8 @@ pub(super) async fn open(
     };
     let bytes = progress.borrow().done_bytes;
     let files = ServerError::Disk;
+    // From here on the directory is changed.
+    manifest.store(&**disk).await.map_err(files)?;
     keeper::clear_partial(&**disk).await.map_err(files)?;
     keeper::clear(&**disk, &recovered.dropped)
         .await

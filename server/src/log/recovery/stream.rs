@@ -5,7 +5,7 @@ use std::{
     ops::Range,
 };
 
-use glint_world::{Disk, disk::load};
+use glint_world::Disk;
 
 use super::RecoveryError;
 use crate::log::{
@@ -49,7 +49,7 @@ pub(super) async fn read(
     manifest: &Manifest,
 ) -> Result<Read, RecoveryError> {
     let name = segment::name(start);
-    let file = load(disk, &name).await?.unwrap_or_default();
+    let file = super::read(disk, &name).await?;
     let parsed = match segment::parse(&file, start, manifest.salt) {
         Ok(parsed) => parsed,
         Err(version) => return Err(RecoveryError::Newer(name, version)),

@@ -7,14 +7,14 @@ use crate::partition::read;
 
 /// One section as numbers.
 #[derive(Clone, Debug)]
-enum Plain {
+pub(super) enum Plain {
     Range(u64, usize),
     Indices(Vec<u64>, bool),
     Rows(Vec<u64>, bool),
     Pairs(Vec<(u64, u32)>, bool),
 }
 
-const ROWS: u64 = 40;
+pub(super) const ROWS: u64 = 40;
 
 impl Plain {
     /// The places in the row-major values that it names, in order.
@@ -35,7 +35,7 @@ impl Plain {
         places.into_iter().map(|place| place as usize).collect()
     }
 
-    fn write<T: Element>(
+    pub(super) fn write<T: Element>(
         &self,
         out: &mut Vec<u8>,
         cols: u32,
@@ -59,7 +59,7 @@ impl Plain {
     }
 }
 
-fn section(cols: u32, matrix: bool) -> BoxedStrategy<Plain> {
+pub(super) fn section(cols: u32, matrix: bool) -> BoxedStrategy<Plain> {
     let size = ROWS * u64::from(cols);
     let range = (0..=size).prop_flat_map(move |start| (Just(start), 0..=(size - start) as usize));
     let range = range.prop_map(|(start, count)| Plain::Range(start, count));
@@ -86,7 +86,7 @@ fn group() -> impl Strategy<Value = (Option<u32>, Vec<Plain>)> {
     })
 }
 
-fn bits<T: Element>(values: &[T]) -> Vec<u8> {
+pub(super) fn bits<T: Element>(values: &[T]) -> Vec<u8> {
     let mut out = Vec::new();
     T::append(values, &mut out);
     out

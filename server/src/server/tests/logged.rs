@@ -2,6 +2,9 @@
 //! missing.
 
 mod damage;
+mod directory;
+mod returning;
+mod snapshots;
 
 use std::collections::BTreeMap;
 
@@ -55,7 +58,7 @@ async fn open_with(disk: &Arc<dyn Disk>, options: LogOptions) -> Result<Opened, 
     let config = ServerConfig {
         disk: Some(Arc::clone(disk)),
         log: options,
-        ..ServerConfig::new("http://master:7100".parse().unwrap(), 1 << 20)
+        ..ServerConfig::new("http://master:7100".parse().unwrap(), 16 << 20)
     };
     let world = World::real();
     let server = Server::new(world.clone(), &config, &url());
@@ -82,7 +85,7 @@ fn sync_vector() -> ModelSpec {
 
 /// What a partition is, to the bit.
 #[derive(Clone, Debug, PartialEq)]
-struct Shape {
+struct Image {
     values: Vec<u8>,
     ledger: Ledger,
     position: Position,
@@ -92,7 +95,7 @@ struct Shape {
 /// A partition after it was opened.
 #[derive(Clone, Debug, PartialEq)]
 enum Found {
-    Whole(Shape),
+    Whole(Image),
     Lost(String),
 }
 
@@ -128,7 +131,7 @@ impl Opened {
         if let Some(loss) = partition.loss() {
             return Found::Lost(loss.to_string());
         }
-        Found::Whole(Shape {
+        Found::Whole(Image {
             values: partition.values().to_le(0..partition.values().len()),
             ledger: partition.ledger().clone(),
             position: partition.position(),
@@ -136,7 +139,7 @@ impl Opened {
         })
     }
 
-    fn shape(&self, partition: u32) -> Shape {
+    fn shape(&self, partition: u32) -> Image {
         match self.found(partition) {
             Found::Whole(shape) => shape,
             Found::Lost(why) => panic!("partition {partition} is lost: {why}"),

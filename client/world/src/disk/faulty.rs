@@ -1,0 +1,254 @@
+//! A disk that fails as it is told, for tests of whoever must bear it.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{Disk, DiskFile};
+use crate::BoxFuture;
+
+/// What can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Disk::list`].
+    List,
+    /// [`Disk::open`].
+    Open,
+    /// [`Disk::create`].
+    Create,
+    /// [`Disk::rename`].
+    Rename,
+    /// [`Disk::remove`].
+    Remove,
+    /// [`Disk::sync_directory`].
+    SyncDirectory,
+    /// [`DiskFile::append`].
+    Append,
+    /// [`DiskFile::sync`].
+    Sync,
+    /// [`DiskFile::read`].
+    Read,
+}
+
+#[derive(Debug)]
+struct Fault {
+    operation: Operation,
+    /// Files of which the names begin so.
+    prefix: String,
+    kind: io::ErrorKind,
+    /// Which of these operations fail, the next being 0.
+    which: Range<usize>,
+    seen: usize,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    list: Vec<Fault>,
+    /// Bytes for which there is room yet; none when there is always room.
+    room: Option<u64>,
+    /// Faults that have happened.
+    happened: usize,
+}
+
+/// Another disk, with faults. Clones share them.
+#[derive(Clone)]
+pub struct FaultyDisk {
+    inner: Arc<dyn Disk>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+struct FaultyFile {
+    name: String,
+    inner: Arc<dyn DiskFile>,
+    disk: FaultyDisk,
+}
+
+impl FaultyDisk {
+    /// A disk without faults.
+    pub fn new(inner: Arc<dyn Disk>) -> Self {
+        Self {
+            inner,
+            faults: Arc::default(),
+        }
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes operations fail on files of which the names begin with `prefix`: those from `which.start` (the next is 0) up to
+    /// `which.end`.
+    pub fn fail(
+        &self,
+        operation: Operation,
+        prefix: &str,
+        kind: io::ErrorKind,
+        which: Range<usize>,
+    ) {
+        self.faults().list.push(Fault {
+            operation,
+            prefix: prefix.to_owned(),
+            kind,
+            which,
+            seen: 0,
+        });
+    }
+
+    /// Has room for so many bytes more; none for as many as come.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        self.faults().room = bytes;
+    }
+
+    /// Mends everything.
+    pub fn mend(&self) {
+        *self.faults() = Faults::default();
+    }
+
+    /// How many operations have failed since it was last mended.
+    pub fn happened(&self) -> usize {
+        self.faults().happened
+    }
+
+    fn check(&self, operation: Operation, name: &str) -> io::Result<()> {
+        let mut faults = self.faults();
+        let mut failed = None;
+        for fault in &mut faults.list {
+            if fault.operation == operation && name.starts_with(&fault.prefix) {
+                if fault.which.contains(&fault.seen) {
+                    failed = Some(fault.kind);
+                }
+                fault.seen += 1;
+            }
+        }
+        let Some(kind) = failed else {
+            return Ok(());
+        };
+        faults.happened += 1;
+        Err(io::Error::new(
+            kind,
+            format!("{operation:?} of '{name}': {kind}"),
+        ))
+    }
+
+    fn take_room(&self, bytes: u64) -> io::Result<()> {
+        let mut faults = self.faults();
+        match &mut faults.room {
+            Some(room) if *room < bytes => {
+                faults.happened += 1;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Some(room) => {
+                *room -= bytes;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn file(&self, name: &str, inner: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(FaultyFile {
+            name: name.to_owned(),
+            inner,
+            disk: self.clone(),
+        })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn list(&self) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
+        Box::pin(async {
+            self.check(Operation::List, "")?;
+            self.inner.list().await
+        })
+    }
+
+    fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        Box::pin(async move {
+            self.check(Operation::Open, name)?;
+            Ok(self.file(name, self.inner.open(name).await?))
+        })
+    }
+
+    fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        Box::pin(async move {
+            self.check(Operation::Create, name)?;
+            Ok(self.file(name, self.inner.create(name).await?))
+        })
+    }
+
+    fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.check(Operation::Rename, from)?;
+            self.inner.rename(from, to).await
+        })
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            self.check(Operation::Remove, name)?;
+            self.inner.remove(name).await
+        })
+    }
+
+    fn sync_directory(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async {
+            self.check(Operation::SyncDirectory, "")?;
+            self.inner.sync_directory().await
+        })
+    }
+}
+
+impl DiskFile for FaultyFile {
+    fn append(&self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.disk.check(Operation::Append, &self.name)?;
+            let bytes = parts.iter().map(|part| part.len() as u64).sum();
+            self.disk.take_room(bytes)?;
+            self.inner.append(parts).await
+        })
+    }
+
+    fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.disk.check(Operation::Sync, &self.name)?;
+            self.inner.sync().await
+        })
+    }
+
+    fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
+        Box::pin(async move {
+            self.disk.check(Operation::Read, &self.name)?;
+            self.inner.read(offset, length).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemoryDisk, disk::load};
+
+    #[tokio::test]
+    async fn it_fails_as_often_as_told_and_then_behaves() {
+        let disk = FaultyDisk::new(Arc::new(MemoryDisk::default()));
+        disk.fail(Operation::Append, "lo", io::ErrorKind::Other, 0..1);
+        disk.set_room(Some(3));
+        let (log, other) = (
+            disk.create("log").await.unwrap(),
+            disk.create("b").await.unwrap(),
+        );
+        let two = || vec![Bytes::from_static(b"ab")];
+        assert!(log.append(two()).await.is_err());
+        other.append(two()).await.unwrap();
+        let full = log.append(two()).await.unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.happened(), 2);
+        disk.mend();
+        log.append(two()).await.unwrap();
+        assert_eq!(load(&disk, "log").await.unwrap().unwrap(), "ab");
+    }
+}

@@ -1,0 +1,192 @@
+//! Snapshots while pushes go on, and the segments that they let go.
+
+use super::*;
+use crate::log::{
+    record::{Header, Kind},
+    snapshot,
+};
+
+/// A vector of so many `i64` in 2 partitions.
+fn large(keys: u64) -> ModelSpec {
+    let draft = ModelDraft {
+        partitions: Partitions::Exactly(2),
+        durability: Some(Durability::Sync),
+        ..ModelDraft::new(
+            "large",
+            glint_protocol::Shape::Vector { keys },
+            ElementType::I64,
+        )
+    };
+    draft.resolve(1).unwrap()
+}
+
+#[tokio::test]
+async fn a_snapshot_written_while_pushes_go_on_is_the_state_at_its_position() {
+    // Four pieces each.
+    let keys = 2 * (4 << 20) / 8;
+    let disk = disk_with(&Files::new()).await;
+    let opened = open(&disk).await.unwrap();
+    opened.hold(&large(keys), true).await;
+    let ones = vec![1_i64; 60_000];
+    // Each push adds one to what the four pieces begin and end with.
+    let all = |number: u64| {
+        let start = number * 7919 % (keys / 2 - 60_000);
+        [add(0, start, &ones)]
+    };
+    let mut number = 1;
+    opened.push(number, &all(number)).await;
+    let snapshots = async {
+        opened.snapshot(0).await;
+        opened.snapshot(1).await;
+    };
+    let mut snapshots = Box::pin(snapshots);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut snapshots => break,
+            () = tokio::task::yield_now() => {}
+        }
+        number += 1;
+        assert_eq!(opened.push_now(number, &all(number)), [Status::Applied]);
+    }
+    drop(snapshots);
+    assert!(number > 5, "{number} pushes went on beside it");
+    let file = load(&*disk, &snapshot::name(MODEL, 0)).await.unwrap();
+    let (about, partition) = snapshot::decode(&file.unwrap()).unwrap();
+    assert!(about.position.0 >= 1 && about.position.0 < number);
+    let mut expected = vec![0_i64; keys as usize / 2];
+    for number in 1..=about.position.0 {
+        let start = (number * 7919 % (keys / 2 - 60_000)) as usize;
+        for value in &mut expected[start..start + 60_000] {
+            *value += 1;
+        }
+    }
+    let crate::partition::Values::I64(values) = partition.values() else {
+        panic!()
+    };
+    assert!(*values == expected, "position {}", about.position);
+    let entry = partition.ledger().entry(LANE).unwrap();
+    assert_eq!(entry.number.0, about.position.0);
+    // And with the log beyond it, what there is now.
+    opened.log.reached(opened.log.next_offset()).await.unwrap();
+    let before = opened.shape(0);
+    opened.kill().await;
+    let opened = open(&disk).await.unwrap();
+    assert!(opened.shape(0) == before);
+    opened.kill().await;
+}
+
+fn log_bytes(files: &Files) -> u64 {
+    let log = |name: &&String| segment::start_of(name).is_some();
+    let lengths = files.iter().filter(|(name, _)| log(name));
+    lengths.map(|(_, content)| content.len() as u64).sum()
+}
+
+#[tokio::test]
+async fn segments_go_only_when_no_partition_needs_them_and_the_log_stays_within_its_bound() {
+    let disk = disk_with(&Files::new()).await;
+    let opened = open_with(&disk, SMALL).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    let mut keeper = opened.keeper(SMALL);
+    let bound = SMALL.bound(80) + 4096;
+    let mut removed = false;
+    for number in 1..=400 {
+        // The second partition is idle most of the time: its few records must not go with the many of the first.
+        let mut groups = vec![add(0, number % 5, &[1])];
+        if number % 90 == 7 {
+            groups.push(add(1, 0, &[1]));
+        }
+        opened.push(number, &groups).await;
+        if number % 10 == 0 {
+            keeper.look().await.unwrap();
+        }
+        if number % 37 == 0 || number > 390 {
+            let there = files(&disk).await;
+            assert!(log_bytes(&there) <= bound, "{} bytes", log_bytes(&there));
+            removed |= !there.contains_key(&segment::name(0));
+            // A copy of the disk as a kill would leave it.
+            let again = open(&disk_with(&there).await).await.unwrap();
+            for partition in 0..2 {
+                assert_eq!(again.found(partition), opened.found(partition), "{number}");
+            }
+            again.kill().await;
+        }
+    }
+    assert!(removed, "old segments are removed");
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn what_is_being_made_keeps_its_records_until_it_is_held() {
+    let disk = disk_with(&Files::new()).await;
+    let opened = open_with(&disk, SMALL).await.unwrap();
+    let state = &opened.server.state;
+    let making = state.begin_making();
+    let payload = Bytes::from_static(&[0; 100]);
+    for _ in 0..20 {
+        // Of nobody who is held.
+        opened.log.append(crate::log::Entry {
+            header: Header::new(Kind::Update, MODEL, 0, state.boot, &payload),
+            payload: payload.clone(),
+            safe: Arc::default(),
+            durability: Durability::Sync,
+        });
+        opened.log.reached(opened.log.next_offset()).await.unwrap();
+    }
+    let mut keeper = opened.keeper(SMALL);
+    keeper.look().await.unwrap();
+    assert!(files(&disk).await.contains_key(&segment::name(0)));
+    drop(making);
+    keeper.look().await.unwrap();
+    assert!(!files(&disk).await.contains_key(&segment::name(0)));
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn records_of_a_lost_partition_go_only_when_the_disk_has_that_it_is_lost() {
+    let disk = disk_with(&Files::new()).await;
+    let opened = open_with(&disk, SMALL).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    opened.snapshot(1).await;
+    for number in 1..=20 {
+        opened.push(number, &[add(0, 0, &[1])]).await;
+    }
+    let mut group = add(0, 0, &[1]);
+    group.header.prev = Number(99);
+    opened.push_now(100, &[group]);
+    let mut keeper = opened.keeper(SMALL);
+    // Between its finding and its noting.
+    keeper.release().await.unwrap();
+    assert!(files(&disk).await.contains_key(&segment::name(0)));
+    keeper.look().await.unwrap();
+    let after = files(&disk).await;
+    assert!(!after.contains_key(&segment::name(0)));
+    assert!(after.contains_key(&snapshot::lost_name(MODEL, 0)));
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn what_was_left_half_written_is_cleared_away() {
+    let disk = disk_with(&Files::new()).await;
+    let opened = open(&disk).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    opened.push(1, &[add(0, 0, &[1])]).await;
+    let before = opened.shape(0);
+    opened.kill().await;
+    let mut left = files(&disk).await;
+    let half = [
+        format!("{}.partial", snapshot::name(MODEL, 0)),
+        "log-00000000000000ff.partial".to_owned(),
+    ];
+    for name in &half {
+        left.insert(name.clone(), vec![1, 2, 3]);
+    }
+    left.insert("somebody's.partial".into(), vec![4]);
+    let disk = disk_with(&left).await;
+    let opened = open(&disk).await.unwrap();
+    assert_eq!(opened.shape(0), before);
+    let after = files(&disk).await;
+    assert!(half.iter().all(|name| !after.contains_key(name)));
+    assert!(after.contains_key("somebody's.partial"));
+    opened.kill().await;
+}
