@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{Disk, DiskFile};
 use crate::BoxFuture;
@@ -59,6 +60,8 @@ struct Faults {
 pub struct FaultyDisk {
     inner: Arc<dyn Disk>,
     faults: Arc<Mutex<Faults>>,
+    /// Operations that wait, and the beginnings of the names of the files on which they do.
+    held: Arc<watch::Sender<Vec<(Operation, String)>>>,
 }
 
 struct FaultyFile {
@@ -73,6 +76,7 @@ impl FaultyDisk {
         Self {
             inner,
             faults: Arc::default(),
+            held: Arc::new(watch::Sender::new(Vec::new())),
         }
     }
 
@@ -98,6 +102,19 @@ impl FaultyDisk {
         });
     }
 
+    /// Makes operations on files of which the names begin with `prefix` wait until
+    /// [`Self::let_go`] or [`Self::mend`].
+    pub fn hold(&self, operation: Operation, prefix: &str) {
+        let held = (operation, prefix.to_owned());
+        self.held.send_modify(|all| all.push(held));
+    }
+
+    /// Lets operations go on that [`Self::hold`] makes wait.
+    pub fn let_go(&self, operation: Operation) {
+        self.held
+            .send_modify(|all| all.retain(|(held, _)| *held != operation));
+    }
+
     /// Has room for so many bytes more; none for as many as come.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.faults().room = bytes;
@@ -106,6 +123,18 @@ impl FaultyDisk {
     /// Mends everything.
     pub fn mend(&self) {
         *self.faults() = Faults::default();
+        self.held.send_modify(Vec::clear);
+    }
+
+    async fn pass(&self, operation: Operation, name: &str) -> io::Result<()> {
+        let free = |held: &Vec<(Operation, String)>| {
+            !held
+                .iter()
+                .any(|(held, prefix)| *held == operation && name.starts_with(prefix))
+        };
+        // It cannot be closed: its sender is here.
+        let _ = self.held.subscribe().wait_for(free).await;
+        self.check(operation, name)
     }
 
     /// How many operations have failed since it was last mended.
@@ -161,42 +190,42 @@ impl FaultyDisk {
 impl Disk for FaultyDisk {
     fn list(&self) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
         Box::pin(async {
-            self.check(Operation::List, "")?;
+            self.pass(Operation::List, "").await?;
             self.inner.list().await
         })
     }
 
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         Box::pin(async move {
-            self.check(Operation::Open, name)?;
+            self.pass(Operation::Open, name).await?;
             Ok(self.file(name, self.inner.open(name).await?))
         })
     }
 
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         Box::pin(async move {
-            self.check(Operation::Create, name)?;
+            self.pass(Operation::Create, name).await?;
             Ok(self.file(name, self.inner.create(name).await?))
         })
     }
 
     fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            self.check(Operation::Rename, from)?;
+            self.pass(Operation::Rename, from).await?;
             self.inner.rename(from, to).await
         })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
-            self.check(Operation::Remove, name)?;
+            self.pass(Operation::Remove, name).await?;
             self.inner.remove(name).await
         })
     }
 
     fn sync_directory(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async {
-            self.check(Operation::SyncDirectory, "")?;
+            self.pass(Operation::SyncDirectory, "").await?;
             self.inner.sync_directory().await
         })
     }
@@ -205,7 +234,7 @@ impl Disk for FaultyDisk {
 impl DiskFile for FaultyFile {
     fn append(&self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            self.disk.check(Operation::Append, &self.name)?;
+            self.disk.pass(Operation::Append, &self.name).await?;
             let bytes = parts.iter().map(|part| part.len() as u64).sum();
             self.disk.take_room(bytes)?;
             self.inner.append(parts).await
@@ -214,14 +243,14 @@ impl DiskFile for FaultyFile {
 
     fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            self.disk.check(Operation::Sync, &self.name)?;
+            self.disk.pass(Operation::Sync, &self.name).await?;
             self.inner.sync().await
         })
     }
 
     fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
-            self.disk.check(Operation::Read, &self.name)?;
+            self.disk.pass(Operation::Read, &self.name).await?;
             self.inner.read(offset, length).await
         })
     }
@@ -250,5 +279,15 @@ mod tests {
         disk.mend();
         log.append(two()).await.unwrap();
         assert_eq!(load(&disk, "log").await.unwrap().unwrap(), "ab");
+        disk.hold(Operation::Sync, "b");
+        log.sync().await.unwrap();
+        let mut waiting = other.sync();
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("it did not wait"),
+            () = tokio::task::yield_now() => {}
+        }
+        disk.mend();
+        waiting.await.unwrap();
     }
 }

@@ -3,6 +3,7 @@
 
 mod damage;
 mod directory;
+mod failing;
 mod returning;
 mod snapshots;
 

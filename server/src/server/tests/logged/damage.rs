@@ -2,6 +2,7 @@
 //! that is not told, of what was known to be on the disk.
 
 use glint_protocol::VolumeId;
+use glint_world::disk::{FaultyDisk, Operation};
 
 use super::*;
 use crate::log::segment::{HEADER_BYTES, Item, SegmentHeader};
@@ -267,4 +268,56 @@ async fn a_segment_that_is_missing_or_of_another_directory_is_never_passed_over(
     };
     assert!(error.to_string().contains(name), "{error}");
     assert!(files(&disk).await == mixed, "files were touched");
+}
+
+#[tokio::test]
+async fn what_a_start_wrote_anew_and_could_not_remove_before_it_was_killed_is_not_taken_twice() {
+    let lazy = LogOptions {
+        sync_every: Duration::from_secs(3600),
+        segment_bytes: 1 << 10,
+        ..SMALL
+    };
+    let slow = FaultyDisk::new(disk_with(&Files::new()).await);
+    let disk: Arc<dyn Disk> = Arc::new(slow.clone());
+    let opened = open_with(&disk, lazy).await.unwrap();
+    opened
+        .hold(&durable(vector(), Durability::Async), true)
+        .await;
+    slow.hold(Operation::Sync, "log-");
+    let segments = async || {
+        let names = files(&disk).await.into_keys();
+        names.filter(|n| segment::start_of(n).is_some()).count()
+    };
+    let mut number = 0;
+    // The last is not known to be synced, nor all of the one before.
+    while segments().await < 2 {
+        number += 1;
+        let groups = [add(0, 0, &[1]), add(1, 0, &[1])];
+        opened.push_now(number, &groups[..1 + number as usize % 2]);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if number == 1 {
+            // It is ahead of what is known to be there of the log, and cut where the last segment has not begun.
+            opened.snapshot(1).await;
+        }
+    }
+    let shapes = [opened.shape(0), opened.shape(1)];
+    let before = files(&disk).await;
+    drop(opened);
+    let disk = disk_with(&before).await;
+    let opened = open_with(&disk, lazy).await.unwrap();
+    assert_eq!([opened.shape(0), opened.shape(1)], shapes);
+    let after = files(&disk).await;
+    let removed: Vec<_> = before.keys().filter(|n| !after.contains_key(*n)).collect();
+    assert!(!removed.is_empty());
+    for some in 1..1 << removed.len() {
+        let mut left = after.clone();
+        for (at, &name) in removed.iter().enumerate() {
+            if some & (1 << at) != 0 {
+                left.insert(name.clone(), before[name].clone());
+            }
+        }
+        let opened = open(&disk_with(&left).await).await.unwrap();
+        assert_eq!([opened.shape(0), opened.shape(1)], shapes, "{some}");
+        opened.kill().await;
+    }
 }
