@@ -293,7 +293,7 @@ async fn what_a_start_wrote_anew_and_could_not_remove_before_it_was_killed_is_no
     while segments().await < 2 {
         number += 1;
         let groups = [add(0, 0, &[1]), add(1, 0, &[1])];
-        opened.push_now(number, &groups[..1 + number as usize % 2]);
+        opened.push_now(number, &groups[..=(number as usize % 2)]);
         tokio::time::sleep(Duration::from_millis(2)).await;
         if number == 1 {
             // It is ahead of what is known to be there of the log, and cut where the last segment has not begun.
