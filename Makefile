@@ -1,9 +1,15 @@
 # Every command of the project. `make help` lists them.
 SHELL := /bin/bash
 CARGO ?= cargo
+# Schedules of the simulation, and the seed of the first.
+SCHEDULES ?= 1000
+FIRST ?= 1
+# `faults` is the fastest, for long runs; `dev` is built already by whoever runs the tests.
+FAULTS_PROFILE ?= faults
+FAULTS_DIRECTORY = $(if $(filter dev,$(FAULTS_PROFILE)),debug,$(FAULTS_PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-reference lda-large logistic test lint bench build clean
+.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants bench build clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +40,15 @@ test: lint ## Run every check and every test
 	@scripts/require.sh cargo python3
 	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
+
+faults: ## Simulate clusters with every fault and check each answer: SCHEDULES=1000, or SEED=7 with its whole trace
+	@scripts/require.sh cargo
+	$(CARGO) build --quiet --profile $(FAULTS_PROFILE) --package glint-tests --bin faults
+	@target/$(FAULTS_DIRECTORY)/faults $(if $(SEED),--seed $(SEED),--schedules $(SCHEDULES) --first $(FIRST))
+
+faults-mutants: ## Take one safety step out at a time, and show that the simulation finds each (tests/mutants)
+	@scripts/require.sh cargo git
+	@SCHEDULES=$(SCHEDULES) scripts/faults-mutants.sh $(MUTANTS)
 
 bench: ## Measure speed against the machine's own limits; writes target/bench/report.json
 	@scripts/bench.sh

@@ -47,7 +47,7 @@ fn two_runs_from_one_seed_are_the_same_to_the_byte() {
 
 #[test]
 fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
-    let (mut operations, mut faults, mut retries) = (0, 0, 0);
+    let (mut operations, mut faults, mut retries, mut forgotten) = (0, 0, 0, 0);
     for seed in 1..=100 {
         let report = schedule::run(seed, &Trace::off());
         assert_eq!(
@@ -58,9 +58,10 @@ fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
         operations += report.counts.operations;
         faults += report.faults;
         retries += report.retries;
+        forgotten += report.counts.forgotten;
     }
     assert!(
-        operations > 20_000 && faults > 300 && retries > 1000,
-        "{operations} operations, {faults} faults, {retries} retries"
+        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 5,
+        "{operations} operations, {faults} faults, {retries} retries, {forgotten} forgotten"
     );
 }

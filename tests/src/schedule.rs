@@ -5,8 +5,10 @@
 //! - `cluster`: its hosts
 //! - `faults`: what goes wrong, and when
 //! - `work`, `target`: what clients do
+//! - `admin`: what an admin does
 //! - `truth`: what must be so
 
+mod admin;
 mod cluster;
 mod faults;
 mod plan;
@@ -111,6 +113,7 @@ async fn schedule(seed: u64, plan: Plan, trace: &Trace) -> Report {
                 }
                 settled = true;
                 retries = cluster.work.retries();
+                truth.told_of_losses(&cluster.work.losses());
                 faults.stop();
             }
             () = settling.as_mut(), if settled => break,

@@ -40,6 +40,8 @@ pub(super) struct Host {
     starts: u64,
     /// A sync has failed since the last stop of the machine.
     failed_sync: Option<Instant>,
+    /// Its disk was lost, and it is to adopt what servers hold as long as it has no state.
+    pub(super) adopts: bool,
     /// The process has ended by itself, which its life is about to tell.
     gave_up: bool,
     /// Starts that ended by themselves, one after another.
@@ -114,6 +116,7 @@ impl Cluster {
                 os_boot: dice.bits(),
                 starts: 0,
                 failed_sync: None,
+                adopts: false,
                 gave_up: false,
                 failures: 0,
                 backup: None,
@@ -234,7 +237,12 @@ impl Cluster {
         let Ok(listener) = world.network.listen("0.0.0.0:7100").await else {
             return;
         };
+        let has_state = disk
+            .list()
+            .await
+            .is_ok_and(|files| files.iter().any(|(name, _)| name == MASTER));
         let config = MasterConfig {
+            adopt: self.hosts()[MASTER].adopts && !has_state,
             max_deadline_ms: self.plan.max_deadline.as_millis() as u64,
             ..MasterConfig::default()
         };
@@ -274,6 +282,15 @@ impl Cluster {
                 self.hosts()[name].disk.empty();
                 self.truth.damaged(name, true);
             }
+        }
+    }
+
+    /// Ends the client process of a worker.
+    pub(super) fn end_client(&self, worker: &str) {
+        let name = worker.split('.').next().unwrap_or(worker);
+        let life = self.hosts().get(name).and_then(|host| host.life.clone());
+        if let Some(life) = life {
+            life.end(End::Process);
         }
     }
 

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 
 use super::{
+    admin,
     cluster::{Cluster, Ended, MASTER, Role},
     plan::Fault,
 };
@@ -35,6 +39,8 @@ pub(super) struct Faults {
     /// What is to happen to a server's disk before it starts again.
     harm: BTreeMap<String, Fault>,
     striking: bool,
+    adoptions: u32,
+    admins: JoinSet<()>,
 }
 
 impl Faults {
@@ -47,6 +53,8 @@ impl Faults {
             count: 0,
             harm: BTreeMap::new(),
             striking: true,
+            adoptions: 0,
+            admins: JoinSet::new(),
         };
         let first = faults.dice.millis(0..500);
         faults.later(first, Step::Strike);
@@ -121,8 +129,10 @@ impl Faults {
     }
 
     fn start(&mut self, host: &str) {
-        if let Some(fault) = self.harm.remove(host) {
-            self.harm_disk(host, fault);
+        match self.harm.remove(host) {
+            Some(Fault::LoseMaster) => self.lose_master(),
+            Some(fault) => self.harm_disk(host, fault),
+            None => {}
         }
         self.cluster.start(host);
     }
@@ -165,6 +175,11 @@ impl Faults {
             Fault::KillServer => self.kill(Role::Server, End::Process),
             Fault::StopServer => self.kill(Role::Server, End::Machine),
             Fault::Full | Fault::SyncFails | Fault::Slow => self.trouble(fault),
+            Fault::LoseMaster => {
+                self.harm.insert(MASTER.to_owned(), fault);
+                let end = *self.dice.pick(&[End::Process, End::Machine]);
+                self.kill_host(MASTER, end);
+            }
             Fault::Rot | Fault::Emptied | Fault::Older => {
                 let servers = self.cluster.names(Role::Server);
                 let host = self.dice.pick(&servers).clone();
@@ -252,6 +267,24 @@ impl Faults {
 
     fn set_trouble(&self, host: &str, trouble: Trouble) {
         self.cluster.hosts()[host].disk.set_trouble(trouble);
+    }
+
+    fn lose_master(&mut self) {
+        {
+            let mut hosts = self.cluster.hosts();
+            let Some(master) = hosts.get_mut(MASTER).filter(|host| !host.is_up()) else {
+                return;
+            };
+            master.disk.empty();
+            master.adopts = true;
+        }
+        self.note(format_args!(
+            "the master has lost its state, and adopts what servers hold"
+        ));
+        self.cluster.truth.master_lost();
+        self.adoptions += 1;
+        let adoption = admin::end_adoption(self.cluster.clone(), 100 + self.adoptions);
+        self.admins.spawn(adoption);
     }
 
     fn harm_disk(&mut self, name: &str, fault: Fault) {

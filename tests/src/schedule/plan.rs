@@ -50,6 +50,8 @@ pub(super) enum Fault {
     Emptied,
     /// A server comes back with an older copy of its disk.
     Older,
+    /// The master comes back with an empty disk, and adopts what servers hold.
+    LoseMaster,
 }
 
 /// One schedule.
@@ -199,6 +201,7 @@ fn faults(dice: &mut Dice) -> Vec<(Fault, u64)> {
         (Fault::Rot, 2),
         (Fault::Emptied, 1),
         (Fault::Older, 1),
+        (Fault::LoseMaster, 2),
     ];
     // Some schedules have all of them, most have some: so that each also happens without the others.
     let share = *dice.pick(&[0.3, 0.6, 1.0]);

@@ -93,7 +93,9 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
                 let since = Instant::now();
                 loop {
                     let mut missing = cluster.names(Role::Server);
-                    if let Ok(status) = client.status().await {
+                    if let Ok(status) = client.status().await
+                        && status.adoption.is_none()
+                    {
                         let alive = |s: &&ServerSummary| s.state == ServerState::Alive;
                         for server in status.servers.iter().filter(alive) {
                             missing.retain(|name| *name != server.id.0);

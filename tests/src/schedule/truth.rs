@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use glint::{Applied, Error, ModelHandle, ModelSpec};
+use glint::{Applied, Error, ForgottenPushes, ModelHandle, ModelSpec};
 use glint_protocol::{Durability, ErrorCode, Incarnation};
 use tokio::{sync::Notify, time::Instant};
 
@@ -66,6 +66,8 @@ pub struct Counts {
     pub pulled: u64,
     /// Operations that met lost values.
     pub lost: u64,
+    /// Times that clients were told of acknowledged pushes to `async` models which are gone.
+    pub forgotten: u64,
 }
 
 /// Cheap to clone; clones are one truth.
@@ -88,6 +90,8 @@ pub(super) struct Known {
     deaths: BTreeMap<String, Vec<u64>>,
     /// Harm that was done to disks, and when.
     harms: Vec<(String, u64)>,
+    /// When the master lost its state.
+    master_losses: Vec<u64>,
     /// When the last operation began that a host has answered.
     served: BTreeMap<String, u64>,
     /// Calls to delete the model of a name, whichever it is then: when they began, and when they ended if they have.
@@ -130,6 +134,7 @@ impl Truth {
                 asked: Vec::new(),
                 deaths: BTreeMap::new(),
                 harms: Vec::new(),
+                master_losses: Vec::new(),
                 served: BTreeMap::new(),
                 deletes: Vec::new(),
                 calm: false,
@@ -174,6 +179,26 @@ impl Truth {
         self.lock().counts
     }
 
+    /// What clients were told of acknowledged pushes that are gone: it must have happened what such pushes do not survive.
+    pub(super) fn told_of_losses(&self, losses: &[ForgottenPushes]) {
+        for loss in losses {
+            let mut known = self.lock();
+            known.counts.forgotten += 1;
+            let may = known.models.values().any(|model| {
+                model.plan.name == loss.model
+                    && model.plan.durability == Durability::Async
+                    && model.shortened
+            });
+            drop(known);
+            if !may {
+                let text = format!(
+                    "a client is told that pushes are gone, which nothing explains: {loss:?}"
+                );
+                self.violated(Wrong::Other, text);
+            }
+        }
+    }
+
     /// Faults are over.
     pub(super) fn calm(&self) {
         self.lock().calm = true;
@@ -206,7 +231,7 @@ impl Truth {
             .filter(|&inc| inc != handle.incarnation)
             .filter(|inc| {
                 let model = &known.models[inc];
-                model.ending.is_none() && model.confirmed < since.0
+                !known.may_be_gone(model) && model.confirmed < since.0
             });
         known.asked.retain(|(_, began)| *began != since.0);
         let asked = known.asked.iter().filter(|(of, _)| *of == name);
@@ -239,7 +264,7 @@ impl Truth {
         let known = self.lock();
         let vanished = known.current.get(name).copied().filter(|inc| {
             let model = &known.models[inc];
-            model.ending.is_none() && model.confirmed < since.0
+            !known.may_be_gone(model) && model.confirmed < since.0
         });
         drop(known);
         if let Some(vanished) = vanished {
@@ -256,6 +281,8 @@ impl Truth {
             Error::DeadlineExceeded { .. }
             | Error::Unreachable { .. }
             | Error::NoServers { .. } => !self.lock().calm,
+            // A master that has lost its state, and to which no server could report anything, begins a new cluster.
+            Error::WrongCluster { .. } => !self.lock().master_losses.is_empty(),
             // It was made, and somebody has deleted it before this call heard of it.
             Error::Refused(error) if error.code == ErrorCode::Gone => {
                 let known = self.lock();
@@ -283,11 +310,14 @@ impl Truth {
         model.is_some_and(|model| model.holders.is_some())
     }
 
-    /// Somebody is about to delete the model that has this name, whichever it is. Gives what to end this with.
-    pub(super) fn ending(&self, name: &str) -> usize {
+    /// Somebody is about to delete or reset the model that has this name, whichever it is. Gives what to end this with.
+    pub(super) fn ending(&self, name: &str, makes_another: bool) -> usize {
         let mut known = self.lock();
         let order = known.tick();
         known.deletes.push((name.to_owned(), order, None));
+        if makes_another {
+            known.asked.push((name.to_owned(), order));
+        }
         for model in known.models.values_mut() {
             if model.plan.name == name {
                 model.ending.get_or_insert(order);
@@ -311,6 +341,13 @@ impl Truth {
     /// Whether a server has answered what was asked after some time: then the master knows this start of it.
     pub(super) fn has_served_since(&self, host: &str, start: u64) -> bool {
         self.lock().served.get(host).is_some_and(|&at| at > start)
+    }
+
+    /// The master has lost its state, and is to adopt what servers hold.
+    pub(super) fn master_lost(&self) {
+        let mut known = self.lock();
+        let order = known.tick();
+        known.master_losses.push(order);
     }
 
     /// A process of a host has ended.
@@ -495,6 +532,22 @@ impl Known {
                 *last = began.max(*last);
             }
         }
+    }
+
+    /// Whether a model may be there no more: somebody deletes it; or the master has lost its state, and no server could
+    /// report it.
+    fn may_be_gone(&self, model: &Instance) -> bool {
+        let unreported = model.plan.durability == Durability::Memory || !model.harmed.is_empty();
+        model.ending.is_some()
+            || (unreported && self.master_losses.iter().any(|&lost| lost > model.asked))
+    }
+
+    /// Whether a model may be there in parts only: the master lost its state while it was made, or deleted.
+    fn may_be_partial(&self, model: &Instance) -> bool {
+        self.master_losses.iter().any(|&lost| {
+            (model.asked < lost && lost < model.confirmed)
+                || model.ending.is_some_and(|ending| ending < lost)
+        })
     }
 
     /// Whether a host's process has ended between two times.

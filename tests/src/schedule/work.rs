@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use glint::Client;
+use glint::{Client, ForgottenPushes};
 use glint_world::World;
 use tokio::{
     sync::Notify,
@@ -60,6 +60,12 @@ impl Work {
     pub(super) fn retries(&self) -> u64 {
         let clients = super::lock(&self.clients);
         clients.iter().map(|client| client.stats().retries).sum()
+    }
+
+    /// What clients were told of acknowledged pushes that are gone.
+    pub(super) fn losses(&self) -> Vec<ForgottenPushes> {
+        let clients = super::lock(&self.clients);
+        clients.iter().flat_map(Client::take_losses).collect()
     }
 
     /// Waits until everything is done that was to be done.
@@ -168,6 +174,11 @@ impl Session {
                 match error {
                     glint::Error::UnknownModel { .. } => truth.not_there(who, since, &plan.name),
                     glint::Error::Gone { .. } => {}
+                    other @ glint::Error::WrongCluster { .. } => {
+                        truth.cannot_open(who, since, &plan.name, &other);
+                        // Its client is of no use any more: the training job starts again.
+                        self.cluster.end_client(who);
+                    }
                     other => truth.cannot_open(who, since, &plan.name, &other),
                 }
                 None
@@ -189,7 +200,7 @@ impl Session {
         }
     }
 
-    /// Deletes a model and makes it again, unless somebody else has.
+    /// Deletes a model and makes it again, or resets it, unless somebody else has.
     async fn renew(&self, who: &str, at: usize, old: &Arc<dyn Target>) {
         let plan = &self.cluster.plan.models[at];
         let _alone = self.cluster.work.renewing[at].lock().await;
@@ -197,12 +208,18 @@ impl Session {
         *super::lock(&self.opened[at]) = None;
         let now = self.open(who, at, Wish::Open).await;
         if now.is_none_or(|now| now.handle().incarnation == old) {
-            let call = self.cluster.truth.ending(&plan.name);
-            let deleted = self.client.delete(&plan.name).await;
+            // The identity of the model is as good a die as any.
+            let is_reset = old.model.0 % 2 == u64::from(old.generation) % 2;
+            let call = self.cluster.truth.ending(&plan.name, is_reset);
+            let (what, ended) = if is_reset {
+                ("reset", self.client.reset(&plan.name).await)
+            } else {
+                ("delete", self.client.delete(&plan.name).await)
+            };
             self.cluster.truth.deleted(call);
             self.cluster
                 .trace
-                .note(who, format_args!("delete {}: {deleted:?}", plan.name));
+                .note(who, format_args!("{what} {}: {ended:?}", plan.name));
             *super::lock(&self.opened[at]) = None;
             self.open(who, at, Wish::OpenOrCreate).await;
         }

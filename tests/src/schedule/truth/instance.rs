@@ -57,6 +57,8 @@ pub(super) struct Instance {
     pub(super) pushes: Vec<Push>,
     /// Per cell the pushes that it can tell apart.
     pub(super) cells: Vec<Vec<u32>>,
+    /// Something has happened that may have taken pushes which were acknowledged shortly before.
+    pub(super) shortened: bool,
     /// Servers whose disks were harmed since it may have been made.
     pub(super) harmed: BTreeSet<String>,
     rough: u64,
@@ -83,6 +85,7 @@ impl Instance {
             pushes: Vec::new(),
             cells: vec![Vec::new(); cells],
             harmed,
+            shortened: false,
             rough: 0,
         }
     }
@@ -135,6 +138,7 @@ impl Instance {
     /// What was acknowledged since `from`, and lies on `host`, may be gone; also of a push that is under way, of which other
     /// parts, or the word of this one, have not reached the client.
     pub(super) fn excuse(&mut self, host: &str, from: Option<Instant>) {
+        self.shortened = true;
         let holders = self.holders.clone();
         let held = |partition: u32| match &holders {
             Some(holders) => holders.get(partition as usize).is_some_and(|h| h == host),

@@ -155,7 +155,7 @@ impl Known {
                 (Next::Continue, judged)
             }
             Error::Gone { .. } | Error::UnknownModel { .. } => {
-                let judged = if model.ending.is_some() {
+                let judged = if self.may_be_gone(model) {
                     Ok(())
                 } else {
                     fail(format!(
@@ -164,6 +164,7 @@ impl Known {
                 };
                 (Next::Reopen, judged)
             }
+            Error::WrongCluster { .. } if !self.master_losses.is_empty() => (Next::Reopen, Ok(())),
             Error::Lost { partition, .. } => {
                 let judged = self.may_be_lost(model, *partition);
                 self.counts.lost += 1;
@@ -184,7 +185,7 @@ impl Known {
                 || (durability == Durability::Memory
                     && self.died_between(host, model.asked, u64::MAX))
         });
-        if may {
+        if may || self.may_be_partial(model) {
             return Ok(());
         }
         let name = &model.plan.name;
