@@ -60,7 +60,7 @@ impl LogOptions {
 }
 
 /// Whether bytes are what they were when their checksum was taken: CRC-32C (Castagnoli).
-pub(crate) fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+pub fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     for part in parts {
         digest.update(part);

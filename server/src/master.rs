@@ -45,6 +45,15 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub use file::FileError;
+
+/// Whether these bytes are the state of a master, as the file `master` of its data directory has it.
+///
+/// # Errors
+/// [`FileError`].
+pub fn check_file(bytes: &[u8]) -> Result<(), FileError> {
+    file::decode(bytes).map(|_| ())
+}
+
 pub use size::Size;
 
 use crate::serve::{Limits, serve};

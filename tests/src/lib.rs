@@ -1,4 +1,5 @@
-//! What the tests of the whole need: clusters in one process, a proxy that harms messages, the protocol by hand, a
+//! What the tests of the whole need: clusters in one process, a proxy that harms messages, decoders that are fed with
+//! anything, the protocol by hand, a
 //! simulated world, and a reference to compare with.
 
 #![allow(
@@ -9,6 +10,7 @@
 )]
 
 pub mod cluster;
+pub mod decoders;
 mod process;
 pub mod proxy;
 pub mod reference;
