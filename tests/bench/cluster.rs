@@ -2,20 +2,25 @@
 
 use std::{
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use glint::Client;
-use tokio::process::{Child, Command};
+use glint::{Client, Durability};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
 
 use crate::{
     machine,
     workload::{COLUMNS, MATRIX, VECTOR},
 };
 
+/// Name of a durable server, and of its directory.
+const SERVER: &str = "s1";
 /// How long processes may take to leave after they were asked to.
 const LEAVE: Duration = Duration::from_secs(30);
 
@@ -24,7 +29,10 @@ pub(crate) struct Cluster {
     url: String,
     master: Child,
     server: Child,
-    _data: tempfile::TempDir,
+    /// What starts the server again.
+    again: Vec<String>,
+    binary: PathBuf,
+    data: tempfile::TempDir,
 }
 
 /// Bytes of memory of a process.
@@ -60,7 +68,31 @@ fn start(binary: &Path, arguments: &[&str]) -> anyhow::Result<Child> {
 impl Cluster {
     /// Starts both. The server registers by itself; whoever makes a model waits for that.
     pub(crate) fn start(binary: &Path) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
+        Self::with(binary, tempfile::tempdir()?, |_| Vec::new())
+    }
+
+    /// The same with a data directory for the server below `place`, and further flags of its own.
+    pub(crate) fn durable(binary: &Path, place: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(place)?;
+        let data = tempfile::tempdir_in(place)?;
+        Self::with(binary, data, |data| {
+            let folder = data.join(SERVER).to_string_lossy().into_owned();
+            let mut all = vec![
+                "--id".to_owned(),
+                SERVER.to_owned(),
+                "--data-dir".to_owned(),
+                folder,
+            ];
+            all.extend(flags.iter().map(|&flag| flag.to_owned()));
+            all
+        })
+    }
+
+    fn with(
+        binary: &Path,
+        data: tempfile::TempDir,
+        flags: impl FnOnce(&Path) -> Vec<String>,
+    ) -> anyhow::Result<Self> {
         let master_address = format!("127.0.0.1:{}", free_port()?);
         let server_address = format!("127.0.0.1:{}", free_port()?);
         let url = format!("http://{master_address}");
@@ -70,16 +102,54 @@ impl Cluster {
             binary,
             &["master", "--listen", &master_address, "--data-dir", &folder],
         )?;
-        let server = start(
-            binary,
-            &["server", "--master", &url, "--listen", &server_address],
-        )?;
+        let usual = ["server", "--master", &url, "--listen", &server_address];
+        let mut again: Vec<String> = usual.map(str::to_owned).into();
+        again.extend(flags(data.path()));
+        let arguments: Vec<&str> = again.iter().map(String::as_str).collect();
+        let server = start(binary, &arguments)?;
         Ok(Self {
             url,
             master,
             server,
-            _data: data,
+            again,
+            binary: binary.to_owned(),
+            data,
         })
+    }
+
+    /// The server's data directory.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.data.path().join(SERVER)
+    }
+
+    /// Kills the server and starts it again; what the new one says of its recovery in its log, as JSON.
+    pub(crate) async fn recover(&mut self) -> anyhow::Result<serde_json::Value> {
+        self.server.kill().await?;
+        let mut server = Command::new(&self.binary)
+            .args(["--log", "json"])
+            .args(&self.again)
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let log = server.stderr.take().context("the server has no log")?;
+        self.server = server;
+        let mut lines = BufReader::new(log).lines();
+        let read = async {
+            while let Some(line) = lines.next_line().await? {
+                let line: serde_json::Value = serde_json::from_str(&line)?;
+                if line["message"] == "data directory read" {
+                    return Ok(line);
+                }
+            }
+            anyhow::bail!("the server ended without reading its data directory")
+        };
+        let said = tokio::time::timeout(LEAVE * 4, read).await??;
+        // Nobody would hear the rest, and a full pipe would stop the server.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(said)
     }
 
     /// The master's URL.
@@ -88,11 +158,16 @@ impl Cluster {
     }
 
     /// Makes the vector of so many f32, all 1.
-    pub(crate) async fn create_vector(&self, values: u64) -> anyhow::Result<()> {
+    pub(crate) async fn create_vector(
+        &self,
+        values: u64,
+        durability: Durability,
+    ) -> anyhow::Result<()> {
         let client = Client::connect(&self.url).await?;
         client
             .vector::<f32>(VECTOR, values)
             .initial(1.0)
+            .durability(durability)
             .create()
             .await?;
         Ok(())

@@ -9,13 +9,26 @@ use std::hint::black_box;
 use anyhow::Context;
 use clap::ValueEnum;
 use glint_protocol::{
-    Element, ElementType, Epoch, Incarnation, LaneId, ModelDraft, ModelId, Number, Rule, Shape,
-    frame::{GroupHeader, Kind, Op, Request, RequestHeader, digest, write},
+    BINARY, ClusterId, Element, ElementType, Epoch, Incarnation, LaneId, ModelDraft, ModelId,
+    ModelSpec, Number, Rule, Shape, Term,
+    control::{HeldPartition, Hold, Orders, Registered},
+    frame::{
+        GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, Status, digest,
+        write,
+    },
     spec::Partitions,
 };
-use glint_server::partition::{Description, Outcome, Partition, check::check, judge::Pushed};
-use glint_world::{Clock, SystemClock};
+use glint_server::{
+    partition::{Description, Outcome, Partition, check::check, judge::Pushed},
+    serve::{Limits, serve},
+    server::{Server, ServerConfig},
+};
+use glint_world::{Clock, Shutdown, SystemClock, World, http::Url};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::instructions::Counter;
 
@@ -48,6 +61,8 @@ pub(crate) enum Path {
     Ledger,
     /// Without judging and without noting.
     Direct,
+    /// As an HTTP request over TCP to the whole server.
+    Request,
 }
 
 impl Push {
@@ -122,29 +137,30 @@ impl Push {
     }
 }
 
-/// Instructions per push of each path: with the ledger, and direct.
-pub(crate) async fn cost(counter: Counter, push: Push) -> anyhow::Result<(f64, f64)> {
+/// Instructions per push of one path, outside the kernel.
+pub(crate) async fn cost(counter: Counter, push: Push, path: Path) -> anyhow::Result<f64> {
     let program = std::env::current_exe()?;
     let program = program.to_string_lossy().into_owned();
-    let mut per_push = [0.0; 2];
-    for (path, result) in ["ledger", "direct"].into_iter().zip(&mut per_push) {
-        let [few, many] = push.counts();
-        let mut counted = [0; 2];
-        for (count, instructions) in [few, many].into_iter().zip(&mut counted) {
-            let json = serde_json::to_string(&push)?;
-            let count = count.to_string();
-            let arguments = ["ledger", "--push", &json, "--path", path, "--count", &count];
-            let mut line = vec![program.clone()];
-            line.extend(arguments.map(String::from));
-            *instructions = counter.count(&line).await?;
-        }
-        let [base, more] = counted;
-        let difference = more
-            .checked_sub(base)
-            .context("more pushes took fewer instructions")?;
-        *result = difference as f64 / (many - few) as f64;
+    let path = match path {
+        Path::Ledger => "ledger",
+        Path::Direct => "direct",
+        Path::Request => "request",
+    };
+    let [few, many] = push.counts();
+    let mut counted = [0; 2];
+    for (count, instructions) in [few, many].into_iter().zip(&mut counted) {
+        let json = serde_json::to_string(&push)?;
+        let count = count.to_string();
+        let arguments = ["ledger", "--push", &json, "--path", path, "--count", &count];
+        let mut line = vec![program.clone()];
+        line.extend(arguments.map(String::from));
+        *instructions = counter.count(&line).await?;
     }
-    Ok(per_push.into())
+    let [base, more] = counted;
+    let difference = more
+        .checked_sub(base)
+        .context("more pushes took fewer instructions")?;
+    Ok(difference as f64 / (many - few) as f64)
 }
 
 /// Runs a push, given as JSON, `count` times.
@@ -154,6 +170,9 @@ pub(crate) fn main(push: &str, path: Path, count: u64) -> anyhow::Result<()> {
     let mut draft = ModelDraft::new("bench", Shape::Vector { keys: VALUES }, ElementType::F32);
     draft.partitions = Partitions::Exactly(1);
     let spec = draft.resolve(1)?;
+    if path == Path::Request {
+        return as_requests(push, spec, now, count);
+    }
     let description = Description::new(&spec, INCARNATION, 0);
     let mut partition = Partition::new(&description, &spec, EPOCH)?;
     let lane = |random| LaneId { birth: now, random };
@@ -163,13 +182,10 @@ pub(crate) fn main(push: &str, path: Path, count: u64) -> anyhow::Result<()> {
     }
     let mut body = push.body(lane(LANES / 2));
     for number in 2..2 + count {
-        // Number and prev of the one group: what differs between the requests of a lane.
-        body[32..40].copy_from_slice(&number.to_le_bytes());
-        let prev = RequestHeader::SIZE + 24;
-        body[prev..prev + 8].copy_from_slice(&(number - 1).to_le_bytes());
+        renumber(&mut body, number);
         match path {
-            Path::Ledger => through_ledger(&mut partition, &description, black_box(&body))?,
             Path::Direct => direct(&mut partition, &description, black_box(&body))?,
+            _ => through_ledger(&mut partition, &description, black_box(&body))?,
         }
     }
     let position = partition.position().0;
@@ -178,6 +194,106 @@ pub(crate) fn main(push: &str, path: Path, count: u64) -> anyhow::Result<()> {
         "the partition is at position {position} after {LANES} + {count} pushes"
     );
     black_box(&partition);
+    Ok(())
+}
+
+/// Number and prev of the one group: what differs between the requests of a lane.
+fn renumber(body: &mut [u8], number: u64) {
+    body[32..40].copy_from_slice(&number.to_le_bytes());
+    let prev = RequestHeader::SIZE + 24;
+    body[prev..prev + 8].copy_from_slice(&(number - 1).to_le_bytes());
+}
+
+/// Sends the push `count` times to a whole server in this process, one request after another over one connection.
+fn as_requests(push: Push, spec: ModelSpec, now: u64, count: u64) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let world = World::real();
+        let listener = world.network.listen("127.0.0.1:0").await?;
+        let address = listener.address()?;
+        let url: Url = format!("http://{address}").parse()?;
+        let server = Server::new(
+            world.clone(),
+            &ServerConfig::new(url.clone(), 1 << 30),
+            &url,
+        );
+        let held = HeldPartition {
+            partition: 0,
+            epoch: EPOCH,
+            lost: false,
+            reason: None,
+        };
+        let hold = Hold {
+            spec,
+            incarnation: INCARNATION,
+            creating: true,
+            partitions: vec![held],
+        };
+        let orders = Orders {
+            cluster: ClusterId(1),
+            term: Term(1),
+            boot: server.boot(),
+            hold: vec![hold],
+            drop: Vec::new(),
+        };
+        let registered = Registered {
+            cluster: ClusterId(1),
+            heartbeat_ms: 100,
+            orders,
+        };
+        server.registered(registered).await?;
+        let shutdown = Shutdown::new();
+        let serving = serve(
+            world,
+            listener,
+            server.router(),
+            Limits::default(),
+            shutdown.clone(),
+        );
+        let serving = tokio::spawn(serving);
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let lane = |random| LaneId { birth: now, random };
+        for other in 0..LANES {
+            exchange(&mut stream, &Push::One.body(lane(other))).await?;
+        }
+        let mut body = push.body(lane(LANES / 2));
+        for number in 2..2 + count {
+            renumber(&mut body, number);
+            exchange(&mut stream, &body).await?;
+        }
+        drop(stream);
+        shutdown.cancel();
+        serving.await?;
+        anyhow::Ok(())
+    })
+}
+
+/// One request and its answer, which must say that the push is in.
+async fn exchange(stream: &mut TcpStream, body: &[u8]) -> anyhow::Result<()> {
+    let mut request = format!(
+        "POST /v1/push HTTP/1.1\r\nhost: s\r\ncontent-type: {BINARY}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    stream.write_all(&request).await?;
+    let answer = ReplyHeader::SIZE + ResultHeader::SIZE;
+    let mut read = Vec::with_capacity(1024);
+    let end = loop {
+        anyhow::ensure!(stream.read_buf(&mut read).await? > 0, "the server hung up");
+        let head = read.windows(4).position(|w| w == b"\r\n\r\n");
+        if let Some(head) = head.filter(|head| read.len() >= head + 4 + answer) {
+            break head + 4;
+        }
+    };
+    let result = ResultHeader::decode(&read[end + ReplyHeader::SIZE..])?;
+    anyhow::ensure!(
+        result.status == Status::Applied,
+        "the push ended as {result:?}"
+    );
     Ok(())
 }
 

@@ -2,11 +2,14 @@
 //!
 //! One process of this binary directs ([`direct`]): it starts a master and servers of the release binary `glint`
 //! ([`cluster`]), and runs itself again as a child for every measurement, so that each starts in a fresh process: the
-//! limits of the machine ([`limits`]), a worker with one workload ([`worker`]), the cost of exactly-once ([`ledger`]).
+//! limits of the machine ([`limits`], [`disk`]), a worker with one workload ([`worker`]), the cost of exactly-once
+//! ([`ledger`]) and of durability ([`durable`]).
 //! What comes out is put together in [`report`]; [`workload`] says what is measured, `docs/performance.md` why.
 
 mod cluster;
 mod direct;
+mod disk;
+mod durable;
 mod instructions;
 mod ledger;
 mod limits;
@@ -43,7 +46,8 @@ struct Run {
     /// Rounds; each measures the machine's limits and then every workload once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory' or 'exactly-once'
+    /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory', 'exactly-once', 'async', 'sync',
+    /// 'replay' or 'snapshot'
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,
     /// Small sizes, to see that everything runs: the figures mean nothing and no goal is judged
@@ -52,6 +56,9 @@ struct Run {
     /// The binary to measure
     #[arg(long, value_name = "FILE", default_value = "target/release/glint")]
     glint: PathBuf,
+    /// Where servers keep their data directories meanwhile: on the disk that is to be measured
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/bench/data")]
+    data: PathBuf,
     /// Where to write the figures
     #[arg(long, value_name = "FILE", default_value = "target/bench/report.json")]
     report: PathBuf,
@@ -77,6 +84,36 @@ enum Part {
         #[arg(long)]
         workload: String,
     },
+    /// Measure what the disk below a folder can do
+    #[command(hide = true)]
+    Disk {
+        /// The folder
+        #[arg(long)]
+        folder: PathBuf,
+        /// Move less
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Read files and add what is in them to values
+    #[command(hide = true)]
+    ReadAndAdd {
+        /// The folder that has them
+        #[arg(long)]
+        folder: PathBuf,
+    },
+    /// Push random keys without a pause, each push timed
+    #[command(hide = true)]
+    Steady {
+        /// URL of the master
+        #[arg(long)]
+        master: String,
+        /// Keys per push
+        #[arg(long)]
+        keys: u64,
+        /// For so long
+        #[arg(long)]
+        seconds: f64,
+    },
     /// Run a push through a server's path again and again, for counting instructions
     #[command(hide = true)]
     Ledger {
@@ -98,6 +135,13 @@ fn main() -> ExitCode {
         None => direct::main(&arguments.run),
         Some(Part::Limits { quick }) => limits::main(quick),
         Some(Part::Worker { master, workload }) => worker::main(&master, &workload),
+        Some(Part::Disk { folder, quick }) => disk::main(&folder, quick),
+        Some(Part::ReadAndAdd { folder }) => disk::read_and_add(&folder),
+        Some(Part::Steady {
+            master,
+            keys,
+            seconds,
+        }) => worker::steady(&master, keys, seconds),
         Some(Part::Ledger { push, path, count }) => ledger::main(&push, path, count),
     };
     match result {

@@ -274,6 +274,51 @@ where
     Ok(median(&seconds[seconds.len() / 5..]))
 }
 
+/// What a steady stream of pushes came to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// Pushes per second.
+    pub(crate) rate: f64,
+    /// Seconds within which 99 of 100 pushes were acknowledged.
+    pub(crate) p99: f64,
+    /// Seconds of the slowest.
+    pub(crate) slowest: f64,
+}
+
+/// Pushes random keys one push after another, and prints the [`Pace`] as JSON. The first fifth is not counted.
+pub(crate) fn steady(master: &str, keys: u64, seconds: f64) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let master = master.to_owned();
+    let work = runtime.spawn(async move {
+        let vector = open(&master).await?;
+        let keys = distinct(keys as usize, vector.len());
+        let values = source(keys.len());
+        let mut times = Vec::new();
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < seconds {
+            let push = Instant::now();
+            vector.push(&keys, &values).await?;
+            times.push(push.elapsed().as_secs_f64());
+        }
+        anyhow::Ok(times)
+    });
+    let times = runtime.block_on(work).context("the worker panicked")??;
+    let mut warm = times[times.len() / 5..].to_vec();
+    anyhow::ensure!(warm.len() >= 100, "only {} pushes were made", warm.len());
+    let rate = warm.len() as f64 / warm.iter().sum::<f64>();
+    warm.sort_by(f64::total_cmp);
+    let pace = Pace {
+        rate,
+        p99: warm[warm.len() * 99 / 100],
+        slowest: warm[warm.len() - 1],
+    };
+    println!("{}", serde_json::to_string(&pace)?);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,7 +83,7 @@ pub(super) async fn open(
     let partitions: usize = recovered.models.values().map(|m| m.partitions.len()).sum();
     tracing::info!(
         volume = %volume.id, start = volume.start, clean = volume.clean, partitions, lost = recovered.lost.len(), bytes,
-        took = ?began.elapsed(), "data directory read"
+        seconds = began.elapsed().as_secs_f64(), "data directory read"
     );
     take(state, &log, recovered);
     // Nobody else sets these.
