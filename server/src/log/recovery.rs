@@ -11,7 +11,11 @@
 mod replay;
 mod stream;
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use glint_protocol::{Incarnation, ModelSpec, control::RecoveryProgress};
@@ -30,6 +34,9 @@ use stream::Stream;
 
 /// Files that are read, and pieces of work that are done, at once.
 const AT_ONCE: usize = 4;
+
+/// Segments that are read at once, ahead of the one that is applied.
+const READ_AHEAD: usize = 2;
 
 /// What the files of a data directory have.
 #[derive(Debug, Default)]
@@ -138,9 +145,20 @@ pub async fn recover(
 
     let mut stream = Stream::new(manifest.end);
     let first = segments.first().map_or(0, |&(start, _)| start);
-    for &(start, bytes) in &segments {
-        let read = stream::read(&**disk, start, manifest).await?;
-        if let Some(judged) = stream.push(read) {
+    // While one is applied, the next are read.
+    let mut reading = VecDeque::new();
+    let mut next = segments.iter();
+    for &(_, bytes) in &segments {
+        for &(start, _) in next.by_ref().take(READ_AHEAD - reading.len()) {
+            let (disk, manifest) = (Arc::clone(disk), *manifest);
+            reading.push_back(beside(world, async move {
+                stream::read(&*disk, start, &manifest).await
+            }));
+        }
+        let Some(read) = reading.pop_front() else {
+            break;
+        };
+        if let Some(judged) = stream.push(read.await??) {
             replay.apply(world, judged).await?;
         }
         done(bytes);

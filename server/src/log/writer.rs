@@ -131,19 +131,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Log {
-    /// Puts a record into the log, to be called under the lock of its partition; says where it begins.
+    /// Puts a record into the log, to be called under the lock of its partition; says where it begins. It is written after
+    /// [`Self::wake`]: so the records of one push go together, and nobody is woken under a lock.
     pub fn append(&self, mut entry: Entry) -> u64 {
         let mut queue = lock(&self.shared.queue);
         let offset = queue.next_offset;
         entry.header.offset = offset;
         queue.next_offset += entry.header.record_bytes();
-        let first = queue.entries.is_empty();
         queue.entries.push_back(entry);
-        drop(queue);
-        if first {
-            self.shared.gathered.notify_one();
-        }
         offset
+    }
+
+    /// Has written what was put into the log.
+    pub fn wake(&self) {
+        self.shared.gathered.notify_one();
     }
 
     /// Whether a new push to a logged model may be applied.
@@ -201,6 +202,7 @@ impl Log {
             let mut stream = lock(&self.shared.stream);
             stream.urgent = stream.urgent.max(offset);
         }
+        self.wake();
         self.shared.appended.notify_one();
         loop {
             let settled = self.shared.settled.notified();

@@ -86,10 +86,13 @@ impl Durable {
             previous: epoch,
             ..self.header(description, Kind::Make, &payload)
         };
-        Ok(self.append(header, payload, safe))
+        let end = self.append(header, payload, safe);
+        self.log.wake();
+        Ok(end)
     }
 
-    /// Notes a push that was applied just now, under the lock of its partition. `before` is the epoch of the record before.
+    /// Notes a push that was applied just now, under the lock of its partition; the log is to be woken afterwards. `before` is
+    /// the epoch of the record before.
     pub(super) fn pushed(
         &self,
         description: &Description,
@@ -137,6 +140,7 @@ impl Durable {
             ..self.header(description, Kind::Evict, &payload)
         };
         self.append(header, payload, safe);
+        self.log.wake();
     }
 
     fn header(&self, description: &Description, kind: Kind, payload: &[u8]) -> Header {

@@ -1,7 +1,7 @@
 //! Pushes: each group is checked, judged and applied under the short lock of its partition; its verdict is told once it
 //! is safe.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use bytes::Bytes;
 use glint_protocol::{
@@ -40,6 +40,10 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
     Counters::add(&state.counters.pushes, 1);
     let models = state.models.load();
     let (lane, number) = (request.header.lane, request.header.number);
+    let wake = Wake {
+        state,
+        wanted: Cell::new(false),
+    };
     let judged: Vec<_> = request
         .groups
         .iter()
@@ -78,6 +82,7 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
                     payload,
                     &slot.safe,
                 );
+                wake.wanted.set(true);
             }
             slot.changed(&partition);
             if partition.loss().is_some() {
@@ -94,6 +99,22 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
         Counters::add(&state.counters.repeated, repeated as u64);
     }
     Ok(judged)
+}
+
+/// Wakes the log once all groups of a push are in it, or the push was interrupted by a defect.
+struct Wake<'a> {
+    state: &'a State,
+    wanted: Cell<bool>,
+}
+
+impl Drop for Wake<'_> {
+    fn drop(&mut self) {
+        if self.wanted.get()
+            && let Some(log) = self.state.log.get()
+        {
+            log.wake();
+        }
+    }
 }
 
 impl Judged {

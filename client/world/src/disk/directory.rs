@@ -14,6 +14,8 @@ use crate::BoxFuture;
 
 /// The file that is locked while a process uses the directory.
 const LOCK: &str = "lock";
+/// Bytes that are appended at once where the caller is, rather than on a thread for what blocks.
+const AT_ONCE: usize = 256 << 10;
 /// Buffers that one system call writes at most.
 const SLICES: usize = 256;
 
@@ -219,6 +221,11 @@ fn write_all(mut file: &fs::File, mut parts: &mut [Bytes]) -> io::Result<u64> {
 
 impl DiskFile for DirectoryFile {
     fn append(&self, mut parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
+        let bytes: usize = parts.iter().map(Bytes::len).sum();
+        if bytes <= AT_ONCE {
+            // Into the system's cache that takes microseconds: less than to wake another thread, and to be woken by it.
+            return Box::pin(async move { self.shared.append(&mut parts) });
+        }
         let shared = Arc::clone(&self.shared);
         Box::pin(blocking(move || shared.append(&mut parts)))
     }

@@ -23,28 +23,49 @@ const SMALL: usize = 4 << 10;
 /// How long a full disk is left alone before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
-/// Appends a record's bytes to parts.
-pub(super) fn put(parts: &mut Vec<Bytes>, record: &Header, payload: &Bytes, salt: u64) {
-    let padding = payload.len().next_multiple_of(ALIGNMENT) - payload.len();
-    let small = if payload.len() <= SMALL {
-        payload.len()
-    } else {
-        0
-    };
-    let mut head = BytesMut::with_capacity(Header::SIZE + small + ALIGNMENT);
-    head.extend_from_slice(&record.encode(salt));
-    if small > 0 {
-        head.extend_from_slice(payload);
-        head.resize(head.len() + padding, 0);
-        parts.push(head.freeze());
-        return;
-    }
-    parts.push(head.freeze());
-    if !payload.is_empty() {
-        parts.push(payload.clone());
-        if padding > 0 {
-            parts.push(Bytes::from_static(&[0; ALIGNMENT][..padding]));
+/// The bytes of records, in few pieces: small ones are copied together, large ones handed over as they are.
+#[derive(Default)]
+pub(super) struct Pieces {
+    done: Vec<Bytes>,
+    copied: BytesMut,
+}
+
+impl Pieces {
+    /// What begins with these bytes.
+    pub(super) fn beginning(head: &[u8]) -> Self {
+        Self {
+            done: Vec::new(),
+            copied: BytesMut::from(head),
         }
+    }
+
+    /// Room for so many bytes that are copied.
+    fn with_room(bytes: usize) -> Self {
+        Self {
+            done: Vec::new(),
+            copied: BytesMut::with_capacity(bytes),
+        }
+    }
+
+    /// Adds a record.
+    pub(super) fn put(&mut self, record: &Header, payload: &Bytes, salt: u64) {
+        self.copied.extend_from_slice(&record.encode(salt));
+        if payload.len() <= SMALL {
+            self.copied.extend_from_slice(payload);
+        } else {
+            self.done.push(self.copied.split().freeze());
+            self.done.push(payload.clone());
+        }
+        let padding = payload.len().next_multiple_of(ALIGNMENT) - payload.len();
+        self.copied.extend_from_slice(&[0; ALIGNMENT][..padding]);
+    }
+
+    /// All of them.
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
+        if !self.copied.is_empty() {
+            self.done.push(self.copied.freeze());
+        }
+        self.done
     }
 }
 
@@ -88,15 +109,20 @@ impl Shared {
                 current
             };
             let synced = self.synced.load(Ordering::Acquire);
-            let mut parts = Vec::with_capacity(batch.len() * 3);
+            let copied = |entry: &Entry| {
+                let payload = Some(entry.payload.len()).filter(|&length| length <= SMALL);
+                Header::SIZE + payload.unwrap_or(0) + ALIGNMENT
+            };
+            let mut pieces = Pieces::with_room(batch.iter().map(copied).sum());
             for entry in &batch {
                 let record = Header {
                     synced,
                     ..entry.header
                 };
-                put(&mut parts, &record, &entry.payload, self.salt);
+                pieces.put(&record, &entry.payload, self.salt);
             }
-            self.append_when_there_is_room(&current, parts).await?;
+            self.append_when_there_is_room(&current, pieces.finish())
+                .await?;
             self.tell(batch);
         }
         Ok(())
@@ -154,9 +180,14 @@ impl Shared {
                 Durability::Async | Durability::Memory => entry.safe.raise(position),
             }
         }
+        let first = stream.since.is_none();
         stream.since.get_or_insert_with(Instant::now);
+        let due = stream.is_due(self.synced.load(Ordering::Acquire));
         drop(stream);
-        self.appended.notify_one();
+        // Otherwise it sleeps until its time comes anyway.
+        if first || due {
+            self.appended.notify_one();
+        }
     }
 
     /// Begins a new segment. The one before the current must be synced by then: no more than two are ever in doubt.

@@ -14,7 +14,7 @@ use glint_protocol::Boot;
 use glint_world::{Disk, Shutdown, World, disk::PARTIAL};
 use tokio::sync::Notify;
 
-use super::{Log, Open, Queue, Shared, Stream, append::put};
+use super::{Log, Open, Queue, Shared, Stream, append::Pieces};
 use crate::log::{
     LogOptions,
     record::Header,
@@ -62,18 +62,18 @@ impl Log {
             boot: beginning.boot,
             follows: beginning.follows,
         };
-        let mut parts = vec![Bytes::copy_from_slice(&header.encode())];
+        let mut pieces = Pieces::beginning(&header.encode());
         let mut end = start;
         for (mut record, payload) in beginning.tail {
             record.offset = end;
             record.synced = synced;
             end += record.record_bytes();
-            put(&mut parts, &record, &payload, manifest.salt);
+            pieces.put(&record, &payload, manifest.salt);
         }
         let name = segment::name(start);
         let partial = format!("{name}{PARTIAL}");
         let file = disk.create(&partial).await?;
-        file.append(parts).await?;
+        file.append(pieces.finish()).await?;
         file.sync().await?;
         disk.rename(&partial, &name).await?;
         disk.sync_directory().await?;

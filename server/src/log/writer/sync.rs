@@ -9,10 +9,17 @@ use std::{
 use glint_world::Shutdown;
 use tokio::time::Instant;
 
-use super::{Shared, lock};
+use super::{Shared, Stream, lock};
 
 /// Bytes that may be appended without a sync.
 const UNSYNCED_BYTES: u64 = 32 << 20;
+
+impl Stream {
+    /// Whether a sync is to begin at once.
+    pub(super) fn is_due(&self, synced: u64) -> bool {
+        self.urgent > synced || self.end - synced >= UNSYNCED_BYTES || self.before.is_some()
+    }
+}
 
 impl Shared {
     pub(super) async fn sync_all(&self, closed: &Shutdown) -> io::Result<()> {
@@ -38,10 +45,7 @@ impl Shared {
         let stream = lock(&self.stream);
         let synced = self.synced.load(Ordering::Acquire);
         let since = stream.since?;
-        let due = stream.urgent > synced
-            || stream.end - synced >= UNSYNCED_BYTES
-            || stream.before.is_some();
-        Some(if due {
+        Some(if stream.is_due(synced) {
             Duration::ZERO
         } else {
             self.options.sync_every.saturating_sub(since.elapsed())
