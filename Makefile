@@ -9,7 +9,7 @@ FAULTS_PROFILE ?= faults
 FAULTS_DIRECTORY = $(if $(filter dev,$(FAULTS_PROFILE)),debug,$(FAULTS_PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants bench build clean
+.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants fuzz bench build clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ faults: ## Simulate clusters with every fault and check each answer: SCHEDULES=1
 faults-mutants: ## Take one safety step out at a time, and show that the simulation finds each (tests/mutants)
 	@scripts/require.sh cargo git
 	@SCHEDULES=$(SCHEDULES) scripts/faults-mutants.sh $(MUTANTS)
+
+fuzz: ## Feed every decoder with anything for SECONDS=60 each (needs a nightly compiler); TARGETS="push segment" for some
+	@scripts/fuzz.sh "$(or $(SECONDS),60)" $(TARGETS)
 
 bench: ## Measure speed against the machine's own limits; writes target/bench/report.json
 	@scripts/bench.sh
