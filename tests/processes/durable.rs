@@ -13,8 +13,8 @@ use std::{
 use glint::{Client, Element, Vector, World};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::free_address;
 use crate::program::{Program, complaint, printed, run, until_printed};
+use glint_tests::address::free_address;
 
 const KEYS: u64 = 512;
 

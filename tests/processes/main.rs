@@ -10,9 +10,8 @@
 mod durable;
 mod program;
 
-use std::net::TcpListener;
-
 use glint::ModelHandle;
+use glint_tests::address::free_address;
 use program::{Program, complaint, printed, run, until_printed, url_in};
 
 /// The commands that the README shows under "By hand" for a running cluster.
@@ -29,12 +28,6 @@ fn commands_of_the_readme() -> Vec<Vec<&'static str>> {
         .filter(|line| talking.iter().any(|start| line.starts_with(start)))
         .map(|line| line.split_whitespace().skip(1).collect())
         .collect()
-}
-
-/// A port that is free now, for a master that others must know before it runs.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 #[tokio::test]
 async fn start_order_does_not_matter() {
-    let mut cluster = Cluster::prepare(2).await;
+    let mut cluster = Cluster::prepare(2);
     let client = tokio::spawn(cluster.connecting());
     cluster.start_server(1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -18,7 +18,7 @@ use glint_world::{DirectoryDisk, Disk, Listener, MemoryStorage, Network, Storage
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::{process::Process, proxy::Proxy, wire::Wire};
+use crate::{address::free_address, process::Process, proxy::Proxy, wire::Wire};
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -70,12 +70,6 @@ async fn open(directory: &Path) -> Arc<dyn Disk> {
     }
 }
 
-/// An address that nobody else will be given: the port is taken for a moment and let go.
-async fn fresh_address() -> String {
-    let listener = listen("127.0.0.1:0").await;
-    listener.address().expect("an address").to_string()
-}
-
 /// A client of whatever answers at `url`, with one deadline for everything.
 ///
 /// # Errors
@@ -110,7 +104,7 @@ impl Cluster {
 
     /// The same, with servers that hold so many bytes of values each.
     pub async fn with_capacity(servers: usize, capacity_bytes: u64) -> Self {
-        let mut cluster = Self::prepare(servers).await;
+        let mut cluster = Self::prepare(servers);
         for server in &mut cluster.servers {
             server.capacity_bytes = capacity_bytes;
         }
@@ -120,7 +114,7 @@ impl Cluster {
 
     /// The same, with a data directory for each server, and how logs are kept.
     pub async fn durable(servers: usize, log: LogOptions) -> Self {
-        let mut cluster = Self::prepare(servers).await;
+        let mut cluster = Self::prepare(servers);
         cluster.log = log;
         for server in &mut cluster.servers {
             server.directory = Some(tempfile::tempdir().expect("a directory"));
@@ -137,7 +131,7 @@ impl Cluster {
 
     /// The same, where no operation may have a longer deadline, so that idle lanes are forgotten after ten times as long.
     pub async fn with_max_deadline(servers: usize, max_deadline: Duration) -> Self {
-        let mut cluster = Self::prepare(servers).await;
+        let mut cluster = Self::prepare(servers);
         cluster.max_deadline = max_deadline;
         cluster.start_all().await;
         cluster
@@ -145,7 +139,7 @@ impl Cluster {
 
     /// The same, where master and servers take so few connections at once.
     pub async fn with_connections(servers: usize, connections: usize) -> Self {
-        let mut cluster = Self::prepare(servers).await;
+        let mut cluster = Self::prepare(servers);
         cluster.limits = Limits {
             connections,
             crowded: Duration::from_millis(200),
@@ -157,7 +151,7 @@ impl Cluster {
 
     /// The same, where everyone reaches the servers through `proxy`.
     pub async fn start_behind(proxy: &Proxy, servers: usize) -> Self {
-        let mut cluster = Self::prepare(servers).await;
+        let mut cluster = Self::prepare(servers);
         for server in &mut cluster.servers {
             let route = proxy.route(&server.address).await.expect("a free port");
             server.url = format!("http://{route}");
@@ -167,10 +161,10 @@ impl Cluster {
     }
 
     /// A cluster of which no process has been started.
-    pub async fn prepare(servers: usize) -> Self {
+    pub fn prepare(servers: usize) -> Self {
         let mut members = Vec::new();
         for index in 0..servers {
-            let address = fresh_address().await;
+            let address = free_address();
             members.push(Member {
                 id: ServerId(format!("server-{index}")),
                 url: format!("http://{address}"),
@@ -183,7 +177,7 @@ impl Cluster {
         Self {
             world: World::real(),
             storage: MemoryStorage::default(),
-            master_address: format!("http://{}", fresh_address().await),
+            master_address: format!("http://{}", free_address()),
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             limits: Limits::default(),
             log: LogOptions::default(),

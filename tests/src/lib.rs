@@ -1,6 +1,5 @@
 //! What the tests of the whole need: clusters in one process, a proxy that harms messages, decoders that are fed with
-//! anything, the protocol by hand, a
-//! simulated world, and a reference to compare with.
+//! anything, the protocol by hand, a simulated world, and a reference to compare with.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +8,7 @@
     reason = "a test ends where something is not as promised"
 )]
 
+pub mod address;
 pub mod cluster;
 pub mod decoders;
 mod process;
