@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use glint::{Client, ClusterStatus, ServerState};
+use glint_protocol::admin::Adoption;
 use glint_world::{
     World,
     http::{Connections, Frames},
@@ -46,11 +47,19 @@ pub(super) async fn end_adoption(cluster: Cluster, number: u32) {
         if !missing.is_empty() && began.elapsed() < patience {
             continue;
         }
-        for server in missing {
-            // What it has is given up.
-            cluster.truth.damaged(&server, true);
-        }
-        if finish(&world).await {
+        // Which servers it has heard of counts at the very end: it may have lost its state again.
+        cluster.truth.adopting();
+        let adopted = finish(&world).await;
+        let missing = match &adopted {
+            Some(adoption) => {
+                let mut names = cluster.names(Role::Server);
+                names.retain(|name| adoption.servers.iter().all(|s| s.0 != *name));
+                names
+            }
+            None => Vec::new(),
+        };
+        cluster.truth.adopted(&missing);
+        if adopted.is_some() {
             cluster
                 .trace
                 .note("ADMIN", format_args!("the adoption is over"));
@@ -67,14 +76,13 @@ async fn status(cluster: &Cluster, world: &World) -> Option<ClusterStatus> {
     client.ok()?.ok()?.status().await.ok()
 }
 
-async fn finish(world: &World) -> bool {
-    let Ok(url) = format!("http://{MASTER}:7100").parse() else {
-        return false;
-    };
+async fn finish(world: &World) -> Option<Adoption> {
+    let url = format!("http://{MASTER}:7100").parse().ok()?;
     let request = http::Request::post("/v1/adopt/finish")
         .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Frames::from(b"{}".to_vec()));
-    let Ok(request) = request else { return false };
+        .body(Frames::from(b"{}".to_vec()))
+        .ok()?;
     let sent = Connections::new(world.clone(), url, 1).send(request).await;
-    sent.is_ok_and(|response| response.head.status.is_success())
+    let response = sent.ok().filter(|r| r.head.status.is_success())?;
+    serde_json::from_slice(&response.collect(1 << 20).await.ok()?).ok()
 }

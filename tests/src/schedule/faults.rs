@@ -183,9 +183,9 @@ impl Faults {
             Fault::Rot | Fault::Emptied | Fault::Older => {
                 let servers = self.cluster.names(Role::Server);
                 let host = self.dice.pick(&servers).clone();
-                if fault == Fault::Older
-                    && let Some(server) = self.cluster.hosts().get_mut(&host)
+                if let Some(server) = self.cluster.hosts().get_mut(&host)
                     && server.is_up()
+                    && server.backup.is_none()
                 {
                     server.back_up();
                 }
@@ -222,6 +222,12 @@ impl Faults {
     fn kill(&mut self, role: Role, end: End) {
         let names = self.cluster.names(role);
         let host = self.dice.pick(&names).clone();
+        if self.dice.chance(0.2)
+            && let Some(machine) = self.cluster.hosts().get_mut(&host)
+            && machine.is_up()
+        {
+            machine.back_up();
+        }
         self.kill_host(&host, end);
     }
 

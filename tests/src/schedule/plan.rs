@@ -198,9 +198,9 @@ fn faults(dice: &mut Dice) -> Vec<(Fault, u64)> {
         (Fault::Full, 6),
         (Fault::SyncFails, 6),
         (Fault::Slow, 6),
-        (Fault::Rot, 2),
-        (Fault::Emptied, 1),
-        (Fault::Older, 1),
+        (Fault::Rot, 4),
+        (Fault::Emptied, 2),
+        (Fault::Older, 4),
         (Fault::LoseMaster, 2),
     ];
     // Some schedules have all of them, most have some: so that each also happens without the others.

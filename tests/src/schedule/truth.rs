@@ -92,6 +92,8 @@ pub(super) struct Known {
     harms: Vec<(String, u64)>,
     /// When the master lost its state.
     master_losses: Vec<u64>,
+    /// Adoptions that are being ended right now: what is missing is about to be lost.
+    adopting: u32,
     /// When the last operation began that a host has answered.
     served: BTreeMap<String, u64>,
     /// Calls to delete the model of a name, whichever it is then: when they began, and when they ended if they have.
@@ -135,6 +137,7 @@ impl Truth {
                 deaths: BTreeMap::new(),
                 harms: Vec::new(),
                 master_losses: Vec::new(),
+                adopting: 0,
                 served: BTreeMap::new(),
                 deletes: Vec::new(),
                 calm: false,
@@ -299,8 +302,13 @@ impl Truth {
 
     /// Which servers hold the partitions of a model.
     pub(super) fn placed(&self, incarnation: Incarnation, holders: Vec<String>) {
-        if let Some(model) = self.lock().models.get_mut(&incarnation) {
-            model.holders.get_or_insert(holders);
+        let mut known = self.lock();
+        let known = &mut *known;
+        if let Some(model) = known.models.get_mut(&incarnation) {
+            // A master that has lost its state places what is lost anywhere.
+            if known.master_losses.iter().all(|&lost| lost < model.asked) {
+                model.holders.get_or_insert(holders);
+            }
         }
     }
 
@@ -344,10 +352,33 @@ impl Truth {
     }
 
     /// The master has lost its state, and is to adopt what servers hold.
+    ///
+    /// With it goes what it knew of their disks: one that was set back and that has not come to it since is believed.
     pub(super) fn master_lost(&self) {
         let mut known = self.lock();
         let order = known.tick();
         known.master_losses.push(order);
+        let known = &mut *known;
+        for (host, harmed) in &known.harms {
+            if known.served.get(host).is_none_or(|served| served < harmed) {
+                for model in known.models.values_mut() {
+                    model.excuse(host, None);
+                }
+            }
+        }
+    }
+
+    /// The admin ends an adoption.
+    pub(super) fn adopting(&self) {
+        self.lock().adopting += 1;
+    }
+
+    /// An adoption has ended, without these servers.
+    pub(super) fn adopted(&self, missing: &[String]) {
+        for server in missing {
+            self.damaged(server, true);
+        }
+        self.lock().adopting -= 1;
     }
 
     /// A process of a host has ended.
@@ -374,9 +405,13 @@ impl Truth {
         let mut known = self.lock();
         let order = known.tick();
         known.harms.push((host.to_owned(), order));
+        // The master may not know of it since it has lost its state.
+        let lost = known.master_losses.last();
+        let served = known.served.get(host).copied().unwrap_or(0);
+        let unknown = lost.is_some_and(|&lost| served < lost);
         for model in known.models.values_mut() {
             model.harmed.insert(host.to_owned());
-            if !all_found {
+            if !all_found || unknown {
                 model.excuse(host, None);
             }
         }

@@ -185,7 +185,7 @@ impl Known {
                 || (durability == Durability::Memory
                     && self.died_between(host, model.asked, u64::MAX))
         });
-        if may || self.may_be_partial(model) {
+        if may || self.adopting > 0 || self.may_be_partial(model) {
             return Ok(());
         }
         let name = &model.plan.name;
