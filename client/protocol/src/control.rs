@@ -111,6 +111,10 @@ pub struct Register {
     /// Its data directory, if it has one.
     #[serde(default)]
     pub volume: Option<Volume>,
+    /// The starts of processes on its data directory: the last that is known to have registered, and those since. An older
+    /// copy of it does not know the last that did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Boot>,
     /// The start of the operating system that it runs on.
     #[serde(default)]
     pub os_boot: OsBoot,

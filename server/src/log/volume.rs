@@ -3,7 +3,7 @@
 
 use std::io;
 
-use glint_protocol::{ClusterId, VolumeId, control::Volume};
+use glint_protocol::{Boot, ClusterId, VolumeId, control::Volume};
 use glint_world::{
     Disk, World,
     disk::{PARTIAL, load, replace},
@@ -18,7 +18,7 @@ pub const FORMAT: u32 = 1;
 pub const NAME: &str = "volume.json";
 
 /// What the file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of the format of all files.
     pub format: u32,
@@ -34,7 +34,13 @@ pub struct Manifest {
     pub end: u64,
     /// What the checksums of the log's records are salted with: secret, so that nobody can push bytes that look like one.
     pub salt: u64,
+    /// The last start that is known to have registered, and those since.
+    #[serde(default)]
+    pub starts: Vec<Boot>,
 }
+
+/// Starts that are remembered. Of more that never registered, the oldest go: the last that did stays.
+const MAX_STARTS: usize = 256;
 
 /// The file: what it says, and the CRC-32C of that as compact JSON.
 #[derive(Serialize, Deserialize)]
@@ -88,6 +94,7 @@ impl Manifest {
             clean: true,
             end: 0,
             salt: world.random.bits(),
+            starts: Vec::new(),
         });
         let now = Self {
             start: before.start + 1,
@@ -100,6 +107,14 @@ impl Manifest {
             clean: before.clean,
         };
         Ok((now, volume))
+    }
+
+    /// Enters a start, which has not registered.
+    pub fn add_start(&mut self, boot: Boot) {
+        if self.starts.len() >= MAX_STARTS {
+            self.starts.remove(1);
+        }
+        self.starts.push(boot);
     }
 
     /// Replaces the file.
@@ -116,7 +131,7 @@ impl Manifest {
     /// None that can happen: those of writing JSON.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
         let stored = Stored {
-            manifest: *self,
+            manifest: self.clone(),
             checksum: checksum([&serde_json::to_vec(self)?[..]]),
         };
         Ok(serde_json::to_vec(&stored)?)

@@ -329,7 +329,7 @@ impl Judge<'_> {
         match (known, self.request.volume) {
             (_, None) => Some(LossReason::Missing),
             (Some(known), Some(volume)) if known.id == volume.id => {
-                if volume.start <= known.start {
+                if volume.start <= known.start || !self.knows_the_last_start() {
                     Some(LossReason::OlderVolume)
                 } else {
                     missing
@@ -338,6 +338,16 @@ impl Judge<'_> {
             (_, Some(volume)) if volume.start <= 1 => Some(LossReason::Emptied),
             (_, Some(_)) => Some(LossReason::OtherVolume),
         }
+    }
+
+    /// Whether the data directory has been through the last start of the server that has registered. Those of an older copy
+    /// of it may have become as many since.
+    fn knows_the_last_start(&self) -> bool {
+        let starts = &self.request.starts;
+        starts.is_empty()
+            || self
+                .before
+                .is_none_or(|before| starts.contains(&before.boot))
     }
 
     /// Whether what an `async` copy had not synced is gone with the machine's memory.

@@ -104,6 +104,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         lost: Vec::new(),
         models: Vec::new(),
         volume: None,
+        starts: Vec::new(),
         os_boot: OsBoot(1),
         term: state.term,
         word: None,

@@ -48,7 +48,8 @@ pub(super) async fn open(
     options: LogOptions,
     link: &Link,
 ) -> Result<Log, ServerError> {
-    let (manifest, volume) = Manifest::begin(&state.world, &**disk).await?;
+    let (mut manifest, volume) = Manifest::begin(&state.world, &**disk).await?;
+    manifest.add_start(state.boot);
     state.heard().cluster = manifest.cluster;
     let (progress, told) = watch::channel(RecoveryProgress::default());
     let began = Instant::now();
@@ -70,7 +71,7 @@ pub(super) async fn open(
         keeper::mark(&**disk, key, why).await.map_err(files)?;
     }
     let beginning = Beginning {
-        manifest,
+        manifest: manifest.clone(),
         boot: state.boot,
         segments: recovered.segments.clone(),
         follows: recovered.follows,

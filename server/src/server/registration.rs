@@ -113,6 +113,7 @@ async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Durati
         lost: state.lost_copies(),
         models: state.held_models(),
         volume: state.volume.get().copied(),
+        starts: state.starts().await,
         os_boot: OsBoot(state.world.os_boot),
         term: heard.term,
         word: None,
@@ -150,32 +151,39 @@ pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), 
     Ok(())
 }
 
-/// Notes in the data directory which cluster it belongs to, before anything of that cluster is in it.
+/// Notes in the data directory which cluster it belongs to, before anything of that cluster is in it, and that this start
+/// has registered.
 async fn belong(state: &State, cluster: ClusterId) -> Result<(), ErrorBody> {
     let Some(disk) = &state.disk else {
         return Ok(());
     };
     let mut manifest = state.manifest.lock().await;
-    if let Some(known) = manifest.as_mut().filter(|m| m.cluster != Some(cluster)) {
+    let news = |m: &&mut Manifest| m.cluster != Some(cluster) || m.starts != [state.boot];
+    if let Some(known) = manifest.as_mut().filter(news) {
         if state.models.load().slots().next().is_some() && known.cluster.is_some() {
             // It holds partitions of another cluster; the orders will be refused for that.
             return Ok(());
         }
         let belongs = Manifest {
             cluster: Some(cluster),
-            ..*known
+            starts: vec![state.boot],
+            ..known.clone()
         };
-        belongs.store(&**disk).await.map_err(|error| {
+        if let Err(error) = belongs.store(&**disk).await {
             if is_unsynced(&error)
                 && let Some(log) = state.log.get()
             {
                 log.fail(&error);
+            } else if known.cluster == belongs.cluster {
+                // The list of starts may be longer than it must be.
+                tracing::debug!(%error, "the data directory cannot be written; it is not noted that this start has registered");
+                return Ok(());
             }
-            ErrorBody::new(
+            return Err(ErrorBody::new(
                 ErrorCode::StorageFailed,
                 format!("the data directory cannot be written: {error}"),
-            )
-        })?;
+            ));
+        }
         *known = belongs;
     }
     Ok(())

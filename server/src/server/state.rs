@@ -175,6 +175,14 @@ impl State {
         (from != NOT_MAKING).then_some(from)
     }
 
+    /// The starts on its data directory since the last that is known to have registered, that one included.
+    pub(super) async fn starts(&self) -> Vec<Boot> {
+        let manifest = self.manifest.lock().await;
+        manifest
+            .as_ref()
+            .map_or_else(Vec::new, |m| m.starts.clone())
+    }
+
     /// What a model is of which it holds partitions.
     pub(super) fn spec(&self, incarnation: Incarnation) -> Option<ModelSpec> {
         let models = self.models.load();

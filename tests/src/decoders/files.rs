@@ -46,6 +46,7 @@ pub(super) fn manifest() -> Manifest {
         clean: false,
         end: 0,
         salt: SALT,
+        starts: Vec::new(),
     }
 }
 

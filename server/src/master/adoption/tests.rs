@@ -69,6 +69,7 @@ fn says(
             start: 3,
             clean: true,
         }),
+        starts: Vec::new(),
         os_boot: OsBoot(1),
         term: glint_protocol::Term(7),
         word: None,

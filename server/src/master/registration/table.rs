@@ -146,6 +146,23 @@ fn a_server_that_comes_without_its_data_directory_is_refused_as_long_as_that_has
 }
 
 #[test]
+fn an_older_copy_on_which_more_processes_have_started_since_is_still_an_older_copy() {
+    let (_, mut state, _) = judged(Durability::Sync, SAME);
+    let mut request = registration(&state, "s1", 9);
+    request.volume = Some(volume(7, 60, false));
+    request.starts = [0, 7, 8, 9].map(Boot).into();
+    let mut right = state.clone();
+    register(&mut state, &request).unwrap();
+    assert_eq!(
+        state.models["w"].lost,
+        [(0, LossReason::OlderVolume)].into()
+    );
+    request.starts[0] = Boot(1);
+    register(&mut right, &request).unwrap();
+    assert!(right.models["w"].lost.is_empty());
+}
+
+#[test]
 fn a_copy_of_another_identity_is_kept_by_its_server_and_held_as_lost() {
     let back = Return {
         volume: Some(volume(8, 9, true)),
