@@ -50,15 +50,12 @@ pub(super) async fn end_adoption(cluster: Cluster, number: u32) {
         // Which servers it has heard of counts at the very end: it may have lost its state again.
         cluster.truth.adopting();
         let adopted = finish(&world).await;
-        let missing = match &adopted {
-            Some(adoption) => {
-                let mut names = cluster.names(Role::Server);
-                names.retain(|name| adoption.servers.iter().all(|s| s.0 != *name));
-                names
-            }
-            None => Vec::new(),
-        };
-        cluster.truth.adopted(&missing);
+        let missing = adopted.as_ref().map(|adoption| {
+            let mut names = cluster.names(Role::Server);
+            names.retain(|name| adoption.servers.iter().all(|s| s.0 != *name));
+            names
+        });
+        cluster.truth.adopted(missing.as_deref());
         if adopted.is_some() {
             cluster
                 .trace

@@ -94,6 +94,8 @@ pub(super) struct Known {
     master_losses: Vec<u64>,
     /// Adoptions that are being ended right now: what is missing is about to be lost.
     adopting: u32,
+    /// When the last adoption ended.
+    adopted: u64,
     /// When the last operation began that a host has answered.
     served: BTreeMap<String, u64>,
     /// Calls to delete the model of a name, whichever it is then: when they began, and when they ended if they have.
@@ -138,6 +140,7 @@ impl Truth {
                 harms: Vec::new(),
                 master_losses: Vec::new(),
                 adopting: 0,
+                adopted: 0,
                 served: BTreeMap::new(),
                 deletes: Vec::new(),
                 calm: false,
@@ -373,12 +376,16 @@ impl Truth {
         self.lock().adopting += 1;
     }
 
-    /// An adoption has ended, without these servers.
-    pub(super) fn adopted(&self, missing: &[String]) {
-        for server in missing {
+    /// An adoption has ended, without these servers; or it could not be ended.
+    pub(super) fn adopted(&self, missing: Option<&[String]>) {
+        for server in missing.into_iter().flatten() {
             self.damaged(server, true);
         }
-        self.lock().adopting -= 1;
+        let mut known = self.lock();
+        known.adopting -= 1;
+        if missing.is_some() {
+            known.adopted = known.tick();
+        }
     }
 
     /// A process of a host has ended.
@@ -405,10 +412,9 @@ impl Truth {
         let mut known = self.lock();
         let order = known.tick();
         known.harms.push((host.to_owned(), order));
-        // The master may not know of it since it has lost its state.
+        // A master that has lost its state, and has not heard of all servers since, does not know what they had.
         let lost = known.master_losses.last();
-        let served = known.served.get(host).copied().unwrap_or(0);
-        let unknown = lost.is_some_and(|&lost| served < lost);
+        let unknown = lost.is_some_and(|&lost| known.adopted < lost);
         for model in known.models.values_mut() {
             model.harmed.insert(host.to_owned());
             if !all_found || unknown {
