@@ -150,7 +150,7 @@ pub async fn recover(
     let mut next = segments.iter();
     for &(_, bytes) in &segments {
         for &(start, _) in next.by_ref().take(READ_AHEAD - reading.len()) {
-            let (disk, manifest) = (Arc::clone(disk), *manifest);
+            let (disk, manifest) = (Arc::clone(disk), manifest.clone());
             reading.push_back(beside(world, async move {
                 stream::read(&*disk, start, &manifest).await
             }));
