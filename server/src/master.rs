@@ -14,6 +14,7 @@
 mod admin;
 mod adoption;
 mod catalogue;
+mod config;
 mod file;
 mod journal;
 mod membership;
@@ -28,23 +29,30 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod transition;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use glint_protocol::{
-    Boot, ClusterId, Durability, ErrorBody, ErrorCode, Incarnation, MAX_DEADLINE_MS, ServerId,
-    Term,
+    Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ServerId, Term,
     control::{Register, Registered},
 };
 use glint_world::{Listener, Shutdown, Storage, World};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
 
+pub use config::{MasterConfig, MasterError};
 pub use file::FileError;
+pub use size::Size;
+
+use crate::serve::serve;
+use journal::Journal;
+use membership::Membership;
+use orders::Courier;
+use state::State;
 
 /// Whether these bytes are the state of a master, as the file `master` of its data directory has it.
 ///
@@ -52,93 +60,6 @@ pub use file::FileError;
 /// [`FileError`].
 pub fn check_file(bytes: &[u8]) -> Result<(), FileError> {
     file::decode(bytes).map(|_| ())
-}
-
-pub use size::Size;
-
-use crate::serve::{Limits, serve};
-use journal::Journal;
-use membership::{Event, Membership};
-use orders::Courier;
-use state::{Phase, State};
-
-/// How a master behaves.
-#[derive(Clone, Debug)]
-pub struct MasterConfig {
-    /// How often servers send a heartbeat.
-    pub heartbeat: Duration,
-    /// A server that was not heard for so long counts as silent: nothing new is placed on it. It keeps its partitions.
-    pub silent_after: Duration,
-    /// A server that holds nothing and was not heard for so long is forgotten.
-    pub forget_after: Duration,
-    /// A model that is being made on a server that has been silent for so long is placed anew.
-    pub replace_after: Duration,
-    /// What a model survives whose maker says nothing of it.
-    pub durability: Durability,
-    /// Whether it begins without a state of its own and takes over what servers report. A state that has models is then an
-    /// error.
-    pub adopt: bool,
-    /// The longest deadline that an operation of this cluster may have, in milliseconds.
-    pub max_deadline_ms: u64,
-    /// Bounds of its connections.
-    pub limits: Limits,
-}
-
-impl Default for MasterConfig {
-    fn default() -> Self {
-        Self {
-            heartbeat: Duration::from_millis(100),
-            silent_after: Duration::from_secs(1),
-            forget_after: Duration::from_secs(600),
-            replace_after: Duration::from_secs(5),
-            durability: Durability::default(),
-            adopt: false,
-            max_deadline_ms: MAX_DEADLINE_MS,
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// Why a master does not start, or ends.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MasterError {
-    /// Its storage cannot be read.
-    #[error("the master's state cannot be read; mend its data directory")]
-    Load(#[source] std::io::Error),
-    /// Its state cannot be understood.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// Its storage cannot be written.
-    #[error("the master cannot start: {0}")]
-    Store(ErrorBody),
-    /// A sync of its storage failed while it ran: nobody knows what the disk has.
-    #[error(
-        "the master has ended, since its disk did not sync: {0}; look after the disk, then start the master again: it goes on \
-         from what the disk gives back"
-    )]
-    Unsynced(String),
-    /// It is to adopt what servers hold, and knows models of its own.
-    #[error(
-        "--adopt is for a master that has lost its state, and this one knows {models} models of cluster {cluster}; start it without \
-         --adopt, or with an empty data directory (--data-dir)"
-    )]
-    Adopt {
-        /// What it is.
-        cluster: ClusterId,
-        /// How many it knows.
-        models: usize,
-    },
-    /// Its heartbeat and limit of silence contradict each other.
-    #[error(
-        "servers would count as silent after {silent_after:?} and send a heartbeat every {heartbeat:?}; make the first at least three times the second"
-    )]
-    Intervals {
-        /// The configured interval.
-        heartbeat: Duration,
-        /// The configured limit.
-        silent_after: Duration,
-    },
 }
 
 /// A running master, for whoever embeds it. Cheap to clone; [`run`] is the usual way to have one.
@@ -250,7 +171,7 @@ impl Master {
             closed: Shutdown::new(),
         });
         shared.spawn(writer.run(shared.closed.clone()));
-        shared.spawn(watch_over(Arc::clone(&shared)));
+        shared.spawn(watch::watch_over(Arc::clone(&shared)));
         for server in servers {
             shared.courier(&server);
         }
@@ -438,109 +359,6 @@ impl Shared {
             tracing::info!(model = %incarnation, "model is live");
         }
         Ok(())
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Silent(server, silence) => {
-            tracing::warn!(%server, ?silence, "server {server} silent for {silence:.1?}; it keeps its partitions");
-        }
-        Event::Back(server, silence) => {
-            tracing::info!(%server, ?silence, "server {server} is back after {silence:.1?}");
-        }
-    }
-}
-
-/// Looks after the servers: who is silent, who may be forgotten, which model waits for one that does not come.
-async fn watch_over(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(shared.config.heartbeat);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            () = shared.shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let events = shared.membership().sweep(Instant::now());
-        events.iter().for_each(tell);
-        forget_the_gone(&shared).await;
-        replace_the_stuck(&shared).await;
-        let (mut confirmed, mut hindered) = (lock(&shared.confirmed), lock(&shared.hindered));
-        // Read under the lock: who confirms has seen the model in the state before.
-        let state = shared.journal.state();
-        let unfinished = |i: &Incarnation| {
-            let model = state.model(i.model);
-            model.is_some_and(|m| m.incarnation == *i && m.phase != Phase::Live)
-        };
-        confirmed.retain(|i, _| unfinished(i));
-        hindered.retain(|i, _| unfinished(i));
-    }
-}
-
-async fn forget_the_gone(shared: &Arc<Shared>) {
-    let state = shared.journal.state();
-    let gone: Vec<ServerId> = shared
-        .membership()
-        .long_gone(Instant::now())
-        .into_iter()
-        .filter(|id| !state.is_needed(id))
-        .collect();
-    for server in gone {
-        let (inside, id) = (Arc::clone(shared), server.clone());
-        let forgotten = shared
-            .journal
-            .change(move |state| {
-                // It may have registered again since.
-                let gone = inside.membership().long_gone(Instant::now()).contains(&id);
-                if gone {
-                    transition::forget(state, &id);
-                }
-                Ok(!state.servers.contains_key(&id))
-            })
-            .await;
-        if forgotten == Ok(true) {
-            tracing::info!(%server, "server forgotten: it was gone for long and holds nothing");
-            shared.membership().forget(&server);
-            if let Some(courier) = lock(&shared.couriers).remove(&server) {
-                courier.end.cancel();
-            }
-        }
-    }
-}
-
-async fn replace_the_stuck(shared: &Arc<Shared>) {
-    let state = shared.journal.state();
-    let absent = shared
-        .membership()
-        .absent_for(shared.config.replace_after, Instant::now());
-    let alive = shared.alive();
-    let stuck: Vec<Incarnation> = state
-        .models
-        .values()
-        .filter(|m| m.phase == Phase::Creating)
-        .filter(|m| {
-            let mut gone = absent.iter().chain(state.dead.keys());
-            gone.any(|id| m.index_of(id).is_some())
-        })
-        .map(|m| m.incarnation)
-        .collect();
-    for incarnation in stuck {
-        let alive = alive.clone();
-        let placed = shared
-            .journal
-            .change(move |state| transition::place_anew(state, incarnation, &alive))
-            .await;
-        match placed {
-            Ok(()) => tracing::warn!(
-                model = %incarnation,
-                "a model was being made on a server that has gone silent; placed anew on those that live"
-            ),
-            // Until a server comes, it waits.
-            Err(error) => {
-                tracing::debug!(model = %incarnation, %error, "a model waits for a silent server");
-            }
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod durable;
+mod kills;
 mod program;
 
 use glint::ModelHandle;

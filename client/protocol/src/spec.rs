@@ -1,6 +1,7 @@
 //! What a model is: its shape, element type, partitioning, initial value and update rule.
 
-use std::fmt;
+mod partitions;
+mod shape;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,141 +12,13 @@ use crate::{
     rule::Rule,
 };
 
+pub use partitions::{Partitioning, Partitions};
+pub use shape::Shape;
+
 /// The longest name of a model, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 /// The most partitions a model may have.
 pub const MAX_PARTITIONS: u32 = 65_536;
-
-/// Vector or matrix, and how large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Shape {
-    /// A vector with keys `0..keys`.
-    Vector {
-        /// How many keys.
-        keys: u64,
-    },
-    /// A matrix of rows `0..rows` and columns `0..cols`; a partition holds whole rows, row-major.
-    Matrix {
-        /// How many rows.
-        rows: u64,
-        /// How many columns.
-        cols: u32,
-    },
-}
-
-impl Shape {
-    /// Keys by which the model is partitioned: a vector's keys, a matrix's rows.
-    pub const fn keys(self) -> u64 {
-        match self {
-            Self::Vector { keys } => keys,
-            Self::Matrix { rows, .. } => rows,
-        }
-    }
-
-    /// Values per key: 1 for a vector, the columns of a matrix.
-    pub const fn cols(self) -> u32 {
-        match self {
-            Self::Vector { .. } => 1,
-            Self::Matrix { cols, .. } => cols,
-        }
-    }
-
-    /// Whether it is a matrix.
-    pub const fn is_matrix(self) -> bool {
-        matches!(self, Self::Matrix { .. })
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vector { keys } => write!(f, "vector of {keys}"),
-            Self::Matrix { rows, cols } => write!(f, "matrix of {rows} x {cols}"),
-        }
-    }
-}
-
-/// How keys are spread over partitions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Partitioning {
-    /// Runs of neighbouring keys, of equal length (the last ones a key longer where it does not divide).
-    #[default]
-    Range,
-    /// Key `k` in partition `k mod P`: spreads neighbours, such as frequent words with small ids.
-    Cyclic,
-    /// Runs of neighbouring keys of your own choice.
-    Boundaries {
-        /// First key of each partition: starts with 0, never falls.
-        starts: Vec<u64>,
-    },
-    /// A partitioner of your own, registered in every client under this name.
-    Named {
-        /// The name.
-        name: String,
-        /// How many keys each partition holds; their sum is the model's keys.
-        sizes: Vec<u64>,
-    },
-}
-
-impl Partitioning {
-    /// Its name, for people.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Range => "range",
-            Self::Cyclic => "cyclic",
-            Self::Boundaries { .. } => "boundaries",
-            Self::Named { name, .. } => name,
-        }
-    }
-}
-
-/// How many partitions a model shall have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Partitions {
-    /// By size: one per MiB up to 64, then one per 4 MiB but at least 64, at most 65 536 and one per key.
-    #[default]
-    Auto,
-    /// This many (at most one per key).
-    Exactly(u32),
-    /// This many per server that is registered at creation (at most one per key).
-    PerServer(u32),
-}
-
-impl Partitions {
-    /// The count for a model of `keys` keys and `bytes` bytes on `servers` servers; at least 1.
-    pub fn resolve(self, keys: u64, bytes: u64, servers: u32) -> u32 {
-        const MIB: u64 = 1 << 20;
-        let wanted = match self {
-            Self::Auto => {
-                let by_mib = bytes.div_ceil(MIB);
-                if by_mib <= 64 {
-                    by_mib
-                } else {
-                    bytes.div_ceil(4 * MIB).max(64)
-                }
-            }
-            Self::Exactly(count) => count.into(),
-            Self::PerServer(count) => u64::from(count) * u64::from(servers),
-        };
-        wanted.min(MAX_PARTITIONS.into()).min(keys).max(1) as u32
-    }
-}
-
-impl fmt::Display for Partitions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Exactly(count) => write!(f, "{count}"),
-            Self::PerServer(count) => write!(f, "{count} per server"),
-        }
-    }
-}
 
 /// What a model shall be: the request to make one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use glint_protocol::{
 };
 use tokio::time::Instant;
 
-use super::{Master, adoption, lock, registration, reset, tell};
+use super::{Master, adoption, lock, registration, reset, watch::tell};
 
 impl Master {
     /// Notes that a server lives.

@@ -7,7 +7,9 @@ use glint_protocol::{
 use glint_world::MemoryStorage;
 use testing::{FakeNetwork, FaultyStorage, Scene, draft, id, request};
 
-use super::*;
+use std::time::Duration;
+
+use super::{state::Phase, *};
 
 fn spread(number: u64, name: &str) -> CreateModel {
     let mut model = draft(name, 10);
