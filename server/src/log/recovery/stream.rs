@@ -194,3 +194,55 @@ impl Stream {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment of which nothing is known to be synced, with damage at its end.
+    fn segment(start: u64, end: u64, damaged: bool) -> Read {
+        let items = if damaged {
+            damage(start..end).into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        Read {
+            start,
+            end,
+            follows: start,
+            items,
+            known: 0,
+            life: None,
+        }
+    }
+
+    #[test]
+    fn damage_at_the_end_of_one_segment_or_two_is_where_the_stream_ends() {
+        let mut stream = Stream::new(0);
+        assert!(stream.push(segment(0, 100, true)).is_none());
+        assert!(stream.push(segment(100, 200, true)).is_none());
+        let judged = stream.finish();
+        assert!(judged.iter().all(|judged| judged.items.is_empty()));
+        assert_eq!((stream.known(), stream.end()), (0, 0));
+    }
+
+    #[test]
+    fn that_a_third_segment_was_made_says_that_the_first_was_synced() {
+        let mut stream = Stream::new(0);
+        assert!(stream.push(segment(0, 100, true)).is_none());
+        assert!(stream.push(segment(100, 200, true)).is_none());
+        let first = stream.push(segment(200, 200, false)).unwrap();
+        assert_eq!(first.items.len(), 1, "its damage is real");
+        let rest = stream.finish();
+        assert!(rest.iter().all(|judged| judged.items.is_empty()));
+        assert_eq!((stream.known(), stream.end()), (100, 100));
+    }
+
+    #[test]
+    fn what_an_orderly_stop_noted_to_be_there_is_missed() {
+        let mut stream = Stream::new(150);
+        assert!(stream.push(segment(0, 100, false)).is_none());
+        let judged = stream.finish();
+        assert_eq!(judged[0].items[0].range(), 100..150);
+    }
+}

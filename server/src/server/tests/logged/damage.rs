@@ -5,7 +5,10 @@ use glint_protocol::VolumeId;
 use glint_world::disk::{FaultyDisk, Operation};
 
 use super::*;
-use crate::log::segment::{HEADER_BYTES, Item, SegmentHeader};
+use crate::log::{
+    record::Header,
+    segment::{HEADER_BYTES, Item, SegmentHeader},
+};
 
 /// What was on a disk, and what the partitions were after each of their records.
 struct Story {
@@ -320,4 +323,77 @@ async fn what_a_start_wrote_anew_and_could_not_remove_before_it_was_killed_is_no
         assert_eq!([opened.shape(0), opened.shape(1)], shapes, "{some}");
         opened.kill().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_start_wrote_anew_is_known_to_be_on_the_disk() {
+    let disk = disk_with(&Files::new()).await;
+    let opened = open(&disk).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    for number in 1..=3 {
+        opened.push(number, &[add(0, 0, &[1])]).await;
+    }
+    opened.kill().await;
+    // No record says that the last is synced; this start makes sure that it is.
+    let opened = open(&disk).await.unwrap();
+    assert_eq!(opened.shape(0).position.0, 3);
+    opened.kill().await;
+    let after = files(&disk).await;
+    let (name, content) = after
+        .iter()
+        .rfind(|(name, _)| segment::start_of(name).is_some())
+        .unwrap();
+    assert!(content.len() > HEADER_BYTES, "the last record is in it");
+    let mut harmed = after.clone();
+    *harmed.get_mut(name).unwrap().last_mut().unwrap() ^= 1;
+    let opened = open(&disk_with(&harmed).await).await.unwrap();
+    let Found::Lost(why) = opened.found(0) else {
+        panic!("{:?}", opened.found(0))
+    };
+    assert!(why.contains(name.as_str()), "{why}");
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn a_damaged_record_that_a_snapshot_has_loses_nothing() {
+    let story = Story::tell(LogOptions::default(), Some(3)).await;
+    let (name, content) = story.segments()[0];
+    let mut covered = 0;
+    for (range, partition, position, _) in story.records() {
+        if partition == 1 && position <= 2 {
+            // In its payload: its header says whose it is.
+            let mut harmed = content.clone();
+            harmed[HEADER_BYTES + range.start as usize + 128] ^= 1;
+            let found = story.with(name, harmed).await.unwrap();
+            for (partition, found) in found.into_iter().enumerate() {
+                let last = story.shapes[partition].last().unwrap().clone();
+                assert_eq!(found, Found::Whole(last), "{position}");
+            }
+            covered += 1;
+        }
+    }
+    assert_eq!(covered, 3, "its making and two pushes");
+}
+
+#[tokio::test]
+async fn a_record_that_follows_another_history_is_not_applied() {
+    let story = Story::tell(LogOptions::default(), None).await;
+    let (name, content) = story.segments()[0];
+    let last = story.records().last().unwrap().0.clone();
+    let at = HEADER_BYTES + last.start as usize;
+    let header = Header::decode(&content[at..], story.salt(), last.start).unwrap();
+    let other = Header {
+        previous: Epoch(header.previous.0 + 1),
+        ..header
+    };
+    let mut forged = content.clone();
+    forged[at..at + Header::SIZE].copy_from_slice(&other.encode(story.salt()));
+    let found = story.with(name, forged).await.unwrap();
+    let (mine, others) = (header.partition as usize, 1 - header.partition as usize);
+    let Found::Lost(why) = &found[mine] else {
+        panic!("{found:?}")
+    };
+    assert!(why.contains("of epoch"), "{why}");
+    let whole = story.shapes[others].last().unwrap().clone();
+    assert_eq!(found[others], Found::Whole(whole));
 }

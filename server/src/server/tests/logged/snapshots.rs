@@ -1,5 +1,7 @@
 //! Snapshots while pushes go on, and the segments that they let go.
 
+use glint_world::disk::{FaultyDisk, Operation};
+
 use super::*;
 use crate::log::{
     record::{Header, Kind},
@@ -188,5 +190,33 @@ async fn what_was_left_half_written_is_cleared_away() {
     let after = files(&disk).await;
     assert!(half.iter().all(|name| !after.contains_key(name)));
     assert!(after.contains_key("somebody's.partial"));
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_while_a_snapshot_is_written_keeps_its_segments() {
+    let slow = FaultyDisk::new(disk_with(&Files::new()).await);
+    let disk: Arc<dyn Disk> = Arc::new(slow.clone());
+    let opened = open_with(&disk, SMALL).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    opened.push(1, &[add(0, 0, &[1])]).await;
+    slow.hold(Operation::Sync, "snapshot-");
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        opened.push(2, &[add(0, 0, &[1])]).await;
+        slow.let_go(Operation::Sync);
+    };
+    tokio::join!(opened.snapshot(0), meanwhile);
+    for number in 1..=12 {
+        opened.push(number, &[add(1, 0, &[1])]).await;
+    }
+    opened.snapshot(1).await;
+    opened.keeper(SMALL).release().await.unwrap();
+    let there = files(&disk).await;
+    assert!(!there.contains_key(&segment::name(0)), "some are let go");
+    let again = open(&disk_with(&there).await).await.unwrap();
+    assert_eq!(again.shape(0), opened.shape(0));
+    assert_eq!(again.shape(1), opened.shape(1));
+    again.kill().await;
     opened.kill().await;
 }
