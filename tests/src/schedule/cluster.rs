@@ -243,6 +243,8 @@ impl Cluster {
             .is_ok_and(|files| files.iter().any(|(name, _)| name == MASTER));
         let config = MasterConfig {
             adopt: self.hosts()[MASTER].adopts && !has_state,
+            // As seldom as may be: they were most of what is sent.
+            heartbeat: MasterConfig::default().silent_after / 3,
             max_deadline_ms: self.plan.max_deadline.as_millis() as u64,
             ..MasterConfig::default()
         };
