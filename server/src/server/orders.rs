@@ -66,7 +66,7 @@ fn admit(state: &State, orders: &Orders) -> Result<(), ErrorBody> {
             ),
         );
     }
-    let holds = !state.models.load().by_incarnation.is_empty();
+    let holds = state.has_values();
     let mut heard = state.heard();
     match heard.cluster {
         Some(cluster) if cluster != orders.cluster && holds => {

@@ -160,7 +160,8 @@ async fn belong(state: &State, cluster: ClusterId) -> Result<(), ErrorBody> {
     let mut manifest = state.manifest.lock().await;
     let news = |m: &&mut Manifest| m.cluster != Some(cluster) || m.starts != [state.boot];
     if let Some(known) = manifest.as_mut().filter(news) {
-        if state.models.load().slots().next().is_some() && known.cluster.is_some() {
+        let other = known.cluster.is_some_and(|known| known != cluster);
+        if other && state.has_values() {
             // It holds partitions of another cluster; the orders will be refused for that.
             return Ok(());
         }

@@ -29,6 +29,12 @@ impl State {
         models.slots().filter_map(report).collect()
     }
 
+    /// Whether it holds any values: what is lost binds it to no cluster.
+    pub(in crate::server) fn has_values(&self) -> bool {
+        let models = self.models.load();
+        models.slots().any(|slot| slot.lock().loss().is_none())
+    }
+
     /// The partitions that it is to hold and whose values are lost.
     pub(in crate::server) fn lost_copies(&self) -> Vec<LostCopy> {
         let models = self.models.load();

@@ -137,6 +137,21 @@ async fn another_cluster_is_refused_while_partitions_are_held_and_joined_when_em
 }
 
 #[tokio::test]
+async fn what_is_lost_binds_a_server_to_no_cluster() {
+    let server = unregistered(1000);
+    let lost = hold(vector(), MODEL, false);
+    server
+        .registered(registration(&server, vec![lost]))
+        .await
+        .unwrap();
+    assert!(server.state.copies().is_empty());
+    let mut answer = registration(&server, Vec::new());
+    answer.cluster = ClusterId(0xc2);
+    answer.orders.cluster = ClusterId(0xc2);
+    server.registered(answer).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_dropped_model_is_gone_with_the_reason_and_a_late_order_does_not_bring_it_back() {
     let server = serving().await;
     let drop = Drop {

@@ -266,3 +266,27 @@ async fn a_partition_made_twice_at_different_epochs_is_the_later_one() {
     assert_eq!([opened.shape(0), opened.shape(1)], before);
     opened.kill().await;
 }
+
+#[tokio::test]
+async fn the_directory_names_the_last_start_that_registered_and_those_since() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let register = async |opened: &Opened, creating| {
+        let hold = hold(sync_vector(), MODEL, creating);
+        let answer = registration(&opened.server, vec![hold]);
+        opened.server.registered(answer).await.unwrap();
+        opened.server.state.starts().await
+    };
+    let first = open(&disk).await.unwrap();
+    let one = first.server.boot();
+    assert_eq!(first.server.state.starts().await, [one]);
+    assert_eq!(register(&first, true).await, [one]);
+    first.kill().await;
+    let second = open(&disk).await.unwrap();
+    let two = second.server.boot();
+    second.kill().await;
+    let third = open(&disk).await.unwrap();
+    let three = third.server.boot();
+    assert_eq!(third.server.state.starts().await, [one, two, three]);
+    assert_eq!(register(&third, false).await, [three], "it holds values");
+    third.kill().await;
+}
