@@ -137,11 +137,14 @@ impl Cluster {
         cluster
     }
 
-    /// The same, where master and servers take so few connections at once.
+    /// The same, where master and servers take so few connections at once, and wait for the slow very long until these run
+    /// short.
     pub async fn with_connections(servers: usize, connections: usize) -> Self {
         let mut cluster = Self::prepare(servers);
         cluster.limits = Limits {
             connections,
+            head: Duration::from_secs(600),
+            stall: Duration::from_secs(600),
             crowded: Duration::from_millis(200),
             ..Limits::default()
         };

@@ -166,7 +166,7 @@ async fn a_flood_of_half_open_connections_is_bounded_and_does_not_stop_others() 
     let vector = newcomer.open_vector::<i64>("v").await.unwrap();
     assert_eq!(vector.pull(&[0]).await.unwrap(), [by.pushes]);
     assert!(
-        began.elapsed() < Duration::from_secs(20),
+        began.elapsed() < Duration::from_secs(100),
         "{:?}",
         began.elapsed()
     );
