@@ -15,7 +15,9 @@ use serde::{Serialize, de::DeserializeOwned};
 const ANSWER_BYTES: usize = 64 << 20;
 /// The pause between two tries of what may succeed later.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long one answer may take: the master itself holds none back for longer than 30 s.
+/// How long one answer is waited for at least, however short the time-out.
+const ANSWER_AT_LEAST: Duration = Duration::from_secs(1);
+/// How long one answer may take at most: the master itself holds none back for longer than 30 s.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// Which cluster a command talks to.
@@ -75,7 +77,11 @@ impl Api {
         };
         let until = tokio::time::Instant::now() + self.timeout;
         loop {
-            let answer = self.once(method.clone(), path, body.clone()).await?;
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let patience = left.clamp(ANSWER_AT_LEAST, ANSWER_WITHIN);
+            let answer = self
+                .once(method.clone(), path, body.clone(), patience)
+                .await?;
             let error = match answer {
                 Ok(bytes) => return self.parse(&bytes),
                 Err(error) => error,
@@ -93,6 +99,7 @@ impl Api {
         method: Method,
         path: &str,
         body: Vec<u8>,
+        patience: Duration,
     ) -> anyhow::Result<Result<Vec<u8>, ErrorBody>> {
         let request = http::Request::builder()
             .method(method)
@@ -107,10 +114,13 @@ impl Api {
             Ok((status, response.collect(ANSWER_BYTES).await?))
         };
         let url = self.connections.url();
-        let (status, bytes) = match tokio::time::timeout(ANSWER_WITHIN, exchange).await {
+        let (status, bytes) = match tokio::time::timeout(patience, exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(no_answer(url, error)),
-            Err(_) => anyhow::bail!("the master at {url} does not answer; see its log"),
+            Err(_) => anyhow::bail!(
+                "the master at {url} has not answered within {patience:.0?}: it may be waiting for its servers, and what was asked \
+                 may still be done; look at it with `glint status`, or wait longer with --timeout SECONDS"
+            ),
         };
         if status.is_success() {
             return Ok(Ok(bytes.to_vec()));

@@ -18,7 +18,9 @@ pub(crate) fn start(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // What cannot be written is lost; to complain of it in the same place would end the thread.
+        .log_internal_errors(false);
     match format {
         Format::Json => builder.json().flatten_event(true).init(),
         Format::Text => {

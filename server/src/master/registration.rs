@@ -32,6 +32,8 @@ pub(crate) struct Findings {
     pub(crate) shortened: Vec<String>,
     /// Copies that no model of this master explains: kept by the server, and named in the log.
     pub(crate) orphans: BTreeSet<Incarnation>,
+    /// Models of which the server has a later generation than this master knows: its state is an older copy.
+    pub(crate) outdated: BTreeSet<String>,
     /// Models that were adopted and serve from now on.
     pub(crate) adopted: Vec<String>,
 }
@@ -50,6 +52,13 @@ impl Findings {
                 %server, model,
                 "a server's machine stopped without warning: pushes of its last moments may be missing, and clients that \
                  remember them are told"
+            );
+        }
+        for model in &self.outdated {
+            tracing::error!(
+                %server, model,
+                "a server has a later generation of a model than this master: the master's data directory is an older copy of what \
+                 it was. What it knows is out of date; put the latest back, or take over what servers hold: glint master --adopt"
             );
         }
         for model in &self.adopted {
@@ -377,6 +386,15 @@ fn explain_the_rest(
         }
     }
     for (&incarnation, partitions) in reported {
+        let known = state.model(incarnation.model);
+        let name =
+            known.filter(|m| m.incarnation.generation.max(m.reported) < incarnation.generation);
+        if let Some(name) = name.map(|m| m.spec.name.clone())
+            && let Some(model) = state.models.get_mut(&name)
+        {
+            Arc::make_mut(model).reported = incarnation.generation;
+            findings.outdated.insert(name);
+        }
         let placed_here = state.model(incarnation.model).is_some_and(|model| {
             model.incarnation == incarnation
                 && model.index_of(&request.server).is_some_and(|index| {

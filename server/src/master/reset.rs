@@ -82,7 +82,7 @@ pub(crate) fn reset(
         holders[partition as usize] = targets[target as usize].clone();
     }
     let incarnation = Incarnation {
-        generation: model.incarnation.generation.saturating_add(1),
+        generation: model.next_generation(),
         ..model.incarnation
     };
     let assignment = Assignment::of(&holders, state.fresh_epoch());
@@ -96,7 +96,10 @@ pub(crate) fn reset(
     next.resets = model.resets[kept..].to_vec();
     next.resets.push(request.id);
     state.models.insert(name.to_owned(), Arc::new(next));
-    bury(state, &model, GoneReason::Reset, None);
+    // Everything below it: of generations that this master does not know servers may have partitions too.
+    let mut former = Model::clone(&model);
+    former.incarnation.generation = incarnation.generation - 1;
+    bury(state, &former, GoneReason::Reset, None);
     Ok(incarnation)
 }
 

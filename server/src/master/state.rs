@@ -94,6 +94,9 @@ pub(crate) struct Model {
     pub(crate) lost: BTreeMap<u32, LossReason>,
     /// The last requests by which it was reset, the oldest first.
     pub(crate) resets: Vec<RequestId>,
+    /// The highest generation of it that any server has reported: above its own only if the master's state is an older copy.
+    /// Not kept, since every server reports again to every start of a master.
+    pub(crate) reported: u32,
     /// Per server in `servers`: bytes of values of its partitions. Follows from the rest.
     bytes: Vec<u64>,
 }
@@ -203,8 +206,17 @@ impl Model {
             epochs,
             lost,
             resets: Vec::new(),
+            reported: 0,
             bytes,
         })
+    }
+
+    /// The generation that comes next: above all that any server has.
+    pub(crate) fn next_generation(&self) -> u32 {
+        self.incarnation
+            .generation
+            .max(self.reported)
+            .saturating_add(1)
     }
 
     /// A server's place in `servers`.

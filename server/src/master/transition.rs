@@ -268,7 +268,7 @@ pub(crate) fn place_anew(
     };
     state.models.remove(&model.spec.name);
     let next = Incarnation {
-        generation: incarnation.generation.saturating_add(1),
+        generation: model.next_generation(),
         ..incarnation
     };
     begin(state, model.spec.clone(), next, alive)?;

@@ -89,6 +89,9 @@ impl Troubles {
                          here, untouched. Give the master its data directory again, or start this server anew"
                     );
                 }
+                LinkError::Refused(error) if error.code == ErrorCode::IdentityInUse => {
+                    tracing::warn!(id = %state.id, error = text, "waiting until the master lets this server in");
+                }
                 LinkError::Refused(_) => {
                     tracing::error!(id = %state.id, error = text, "the master refuses this server; trying again");
                 }

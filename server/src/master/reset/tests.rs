@@ -298,3 +298,22 @@ async fn a_reset_is_answered_when_all_servers_have_obeyed_and_says_who_has_not()
     });
     assert_eq!(beat, Ok(()));
 }
+
+#[test]
+fn a_reset_by_a_master_that_was_set_back_begins_above_every_generation_that_servers_have() {
+    let mut state = spread(1);
+    let older = state.clone();
+    let alive = all(&state);
+    reset(&mut state, "w", &request(5), &alive).unwrap();
+    assert!(confirm(&mut state));
+    let later = registration(&state, "s1", 1);
+    assert_eq!(later.copies[0].incarnation.generation, 2);
+
+    let mut state = older;
+    let findings = register(&mut state, &later).unwrap();
+    assert_eq!(findings.outdated, ["w".to_owned()].into());
+    let next = reset(&mut state, "w", &request(6), &alive).unwrap();
+    assert_eq!(next.generation, 3);
+    let dropped = &state.tombstones[0].incarnation;
+    assert_eq!(dropped.generation, 2, "also what it did not know");
+}
