@@ -7,7 +7,7 @@ scripts/require.sh cargo
 command -v c++ >/dev/null || { echo "a C++ compiler is missing: apt-get install g++, then run this again" >&2; exit 1; }
 
 per_target="${1:-60}"
-shift || true
+[ "$#" -eq 0 ] || shift
 version=0.13.2
 tools="$PWD/target/tools"
 if [ "$("$tools/bin/cargo-fuzz" --version 2>/dev/null)" != "cargo-fuzz $version" ]; then

@@ -97,6 +97,20 @@ impl Pair {
         String::from_utf8(text).unwrap()
     }
 
+    /// Makes a vector of four.
+    fn create(&self, name: &str, durability: &str) {
+        let arguments = [
+            "model",
+            "create",
+            name,
+            "--vector",
+            "4",
+            "--durability",
+            durability,
+        ];
+        printed(&self.url, &arguments);
+    }
+
     fn until_alive(&self) {
         until_printed(&self.url, &["status"], |text| text.contains("alive"));
     }
@@ -118,18 +132,7 @@ fn an_emptied_an_older_and_a_foreign_data_directory_are_each_recognised_and_rese
     let server = pair.server();
     pair.until_alive();
     let url = &pair.url;
-    printed(
-        url,
-        &[
-            "model",
-            "create",
-            "m",
-            "--vector",
-            "4",
-            "--durability",
-            "memory",
-        ],
-    );
+    pair.create("m", "memory");
     printed(
         url,
         &[
@@ -217,18 +220,7 @@ fn a_master_that_lost_its_directory_takes_over_what_servers_hold_when_an_admin_s
     let server = pair.server();
     pair.until_alive();
     let url = &pair.url;
-    printed(
-        url,
-        &[
-            "model",
-            "create",
-            "w",
-            "--vector",
-            "4",
-            "--durability",
-            "async",
-        ],
-    );
+    pair.create("w", "async");
     printed(url, &["push", "w", "1=5"]);
     let before = printed(url, &["status"]);
     master.kill();
@@ -288,18 +280,7 @@ fn a_server_that_is_gone_for_good_is_given_up_and_the_rest_goes_on() {
     let server = pair.server();
     pair.until_alive();
     let url = &pair.url;
-    printed(
-        url,
-        &[
-            "model",
-            "create",
-            "w",
-            "--vector",
-            "4",
-            "--durability",
-            "sync",
-        ],
-    );
+    pair.create("w", "sync");
     assert!(complaint(url, &["server", "forget", "s1"]).contains("stop it first"));
     assert!(complaint(url, &["server", "forget", "nobody"]).contains("nobody"));
     server.kill();
@@ -330,18 +311,7 @@ fn a_data_directory_that_cannot_be_used_is_refused_at_the_start_and_nothing_in_i
     let server = pair.server();
     pair.until_alive();
     let url = &pair.url;
-    printed(
-        url,
-        &[
-            "model",
-            "create",
-            "w",
-            "--vector",
-            "4",
-            "--durability",
-            "sync",
-        ],
-    );
+    pair.create("w", "sync");
     let refused = |directory: &Path| {
         let directory = directory.to_str().unwrap();
         let output = run(
