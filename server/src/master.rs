@@ -252,6 +252,7 @@ impl Master {
         Ok(Registered {
             cluster: state.cluster,
             heartbeat_ms: shared.config.heartbeat.as_millis() as u64,
+            pulse: shared.config.pulse,
             orders: registration::orders(&state, request),
         })
     }

@@ -12,6 +12,7 @@ use glint_protocol::{
     BINARY, ClusterId, Element, ElementType, Epoch, Incarnation, LaneId, ModelDraft, ModelId,
     ModelSpec, Number, Rule, Shape, Term,
     control::{HeldPartition, Hold, Orders, Registered},
+    copies::Pulse,
     frame::{
         GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, Status, digest,
         write,
@@ -222,14 +223,15 @@ fn as_requests(push: Push, spec: ModelSpec, now: u64, count: u64) -> anyhow::Res
         let held = HeldPartition {
             partition: 0,
             epoch: EPOCH,
-            lost: false,
-            reason: None,
+            ..HeldPartition::default()
         };
         let hold = Hold {
             spec,
             incarnation: INCARNATION,
             creating: true,
             partitions: vec![held],
+            followed: Vec::new(),
+            peers: Vec::new(),
         };
         let orders = Orders {
             cluster: ClusterId(1),
@@ -241,6 +243,7 @@ fn as_requests(push: Push, spec: ModelSpec, now: u64, count: u64) -> anyhow::Res
         let registered = Registered {
             cluster: ClusterId(1),
             heartbeat_ms: 100,
+            pulse: Pulse::default(),
             orders,
         };
         server.registered(registered).await?;

@@ -401,8 +401,7 @@ impl Cluster {
                     .map(|partition| HeldPartition {
                         partition,
                         epoch: Epoch(map.epochs[partition as usize].0 + 1_000),
-                        lost: false,
-                        reason: None,
+                        ..HeldPartition::default()
                     })
                     .collect();
                 let holder = Wire::to(&address.url);
@@ -418,6 +417,8 @@ impl Cluster {
                         incarnation: map.incarnation,
                         creating: false,
                         partitions,
+                        followed: Vec::new(),
+                        peers: Vec::new(),
                     }],
                     drop: Vec::new(),
                 };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     admin::{Adoption, RefusedServer},
+    copies::{CopyPlace, FollowedPartition, Peer, Pulse},
     ids::{
         Boot, ClusterId, Epoch, Incarnation, ModelId, OsBoot, Position, Revision, ServerId, Term,
         VolumeId,
@@ -134,6 +135,9 @@ pub struct Registered {
     pub cluster: ClusterId,
     /// How often the server shall send a heartbeat, in milliseconds.
     pub heartbeat_ms: u64,
+    /// How copies notice that others are gone.
+    #[serde(default)]
+    pub pulse: Pulse,
     /// What to hold and what to drop, as after any change.
     pub orders: Orders,
 }
@@ -212,18 +216,30 @@ pub struct Hold {
     /// Whether the model is being made: only then may the server start a partition with initial values. A partition that
     /// it is told to hold later and does not have is `lost`.
     pub creating: bool,
-    /// The partitions.
+    /// The partitions that it holds.
     pub partitions: Vec<HeldPartition>,
+    /// The partitions of which it is to keep a copy that another server holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followed: Vec<FollowedPartition>,
+    /// The other servers that these name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Peer>,
 }
 
 /// One partition that a server is to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldPartition {
     /// The partition.
     pub partition: u32,
     /// At this epoch.
     pub epoch: Epoch,
+    /// Revision of its configuration: rises with every change of what follows.
+    #[serde(default)]
+    pub revision: Revision,
+    /// Who has, shall have, or still may have other copies of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyPlace>,
     /// Its values are lost: answer `lost` to whoever asks for them.
     #[serde(default)]
     pub lost: bool,

@@ -7,6 +7,7 @@
 //! - [`frame`]: the binary bodies of pull and push
 //! - [`data`]: the same bodies as JSON, for `curl` and small programs
 //! - [`control`]: what master, servers, clients and admins say to each other, in JSON
+//! - [`copies`]: what master and servers say about copies of partitions
 //! - [`admin`]: what only admins say
 //! - [`durability`], [`loss`]: what an acknowledged push survives, and what it did not
 //! - [`error`]: the one enum of errors, and what each asks of the caller
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod buffer;
 pub mod control;
+pub mod copies;
 pub mod data;
 pub mod durability;
 pub mod element;

@@ -17,6 +17,8 @@ pub use shape::Shape;
 
 /// The longest name of a model, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
+/// The most copies that a partition may have.
+pub const MAX_COPIES: u8 = 3;
 /// The most partitions a model may have.
 pub const MAX_PARTITIONS: u32 = 65_536;
 
@@ -46,6 +48,12 @@ pub struct ModelDraft {
     /// What an acknowledged push survives; as the cluster has it when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durability: Option<Durability>,
+    /// How many copies of each partition there shall be, 1 to 3, on different servers; as the cluster has it when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<u8>,
+    /// How many of them must be in sync for a push to be taken; 1 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_in_sync: Option<u8>,
 }
 
 /// What a model is, fixed for its life.
@@ -63,6 +71,16 @@ impl ModelSpec {
     /// What an acknowledged push of it survives.
     pub fn durability(&self) -> Durability {
         self.draft.durability.unwrap_or_default()
+    }
+
+    /// How many copies of each partition there shall be.
+    pub fn copies(&self) -> u8 {
+        self.draft.copies.unwrap_or(1)
+    }
+
+    /// How many copies must be in sync for a push to be taken.
+    pub fn min_in_sync(&self) -> u8 {
+        self.draft.min_in_sync.unwrap_or(1)
     }
 
     /// Whether it is one that partitions can be made of: the arithmetic of layouts relies on it.
@@ -130,6 +148,8 @@ impl ModelDraft {
             initial: Scalar::default(),
             rule: Rule::default(),
             durability: None,
+            copies: None,
+            min_in_sync: None,
         }
     }
 
@@ -162,6 +182,20 @@ impl ModelDraft {
             return Err(invalid(format!(
                 "model '{}': the initial value {} is no {}; give one that fits the element type",
                 self.name, self.initial, self.element
+            )));
+        }
+        let copies = self.copies.unwrap_or(1);
+        if !(1..=MAX_COPIES).contains(&copies) {
+            return Err(invalid(format!(
+                "model '{}': {copies} copies of each partition cannot be had; give 1 to {MAX_COPIES}",
+                self.name
+            )));
+        }
+        let needed = self.min_in_sync.unwrap_or(1);
+        if !(1..=MAX_COPIES).contains(&needed) || self.copies.is_some() && needed > copies {
+            return Err(invalid(format!(
+                "model '{}': {needed} of {copies} copies cannot be in sync; give 1 to {copies} as minInSync, or more copies",
+                self.name
             )));
         }
         match self.partitions {
@@ -242,8 +276,15 @@ impl ModelDraft {
             ),
         };
         let durability = Some(self.durability.unwrap_or_default());
+        let copies = Some(self.copies.unwrap_or(1));
+        let min_in_sync = Some(self.min_in_sync.unwrap_or(1));
         Ok(ModelSpec {
-            draft: Self { durability, ..self },
+            draft: Self {
+                durability,
+                copies,
+                min_in_sync,
+                ..self
+            },
             partition_count,
         })
     }
@@ -291,6 +332,13 @@ impl ModelDraft {
             durability.to_string(),
             has.durability().to_string(),
         );
+        for (field, asked, has) in [
+            ("copies", self.copies, has.copies()),
+            ("min_in_sync", self.min_in_sync, has.min_in_sync()),
+        ] {
+            let asked = asked.unwrap_or(has);
+            compare(field, asked == has, asked.to_string(), has.to_string());
+        }
         let (asked, present) = (&self.partitioning, &has.partitioning);
         compare(
             "partitioning",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glint_protocol::{ClusterId, Durability, ErrorBody, MAX_DEADLINE_MS};
+use glint_protocol::{ClusterId, Durability, ErrorBody, MAX_DEADLINE_MS, copies::Pulse};
 
 use super::file::FileError;
 use crate::serve::Limits;
@@ -12,6 +12,8 @@ use crate::serve::Limits;
 pub struct MasterConfig {
     /// How often servers send a heartbeat.
     pub heartbeat: Duration,
+    /// How copies notice that others are gone.
+    pub pulse: Pulse,
     /// A server that was not heard for so long counts as silent: nothing new is placed on it. It keeps its partitions.
     pub silent_after: Duration,
     /// A server that holds nothing and was not heard for so long is forgotten.
@@ -33,6 +35,7 @@ impl Default for MasterConfig {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
+            pulse: Pulse::default(),
             silent_after: Duration::from_secs(1),
             forget_after: Duration::from_secs(600),
             replace_after: Duration::from_secs(5),

@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use glint_protocol::{
     Boot, ErrorBody, ErrorCode, Incarnation, JSON, PROTOCOL_VERSION, ServerId, VERSION_HEADER,
-    control::{self, Hold, Orders},
+    control::{self, HeldPartition, Hold, Orders},
+    copies::FollowedPartition,
     ids::Revision,
 };
 use glint_world::{
@@ -119,14 +120,18 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
 
 /// The same in parts that fit into an order.
 fn in_parts(hold: &Hold) -> Vec<Hold> {
-    hold.partitions
-        .chunks(PARTITIONS_PER_ORDER)
-        .map(|partitions| Hold {
-            spec: hold.spec.clone(),
-            incarnation: hold.incarnation,
-            creating: hold.creating,
-            partitions: partitions.to_vec(),
-        })
+    let part = |partitions: &[HeldPartition], followed: &[FollowedPartition]| Hold {
+        spec: hold.spec.clone(),
+        incarnation: hold.incarnation,
+        creating: hold.creating,
+        partitions: partitions.to_vec(),
+        followed: followed.to_vec(),
+        peers: hold.peers.clone(),
+    };
+    let held = hold.partitions.chunks(PARTITIONS_PER_ORDER);
+    let followed = hold.followed.chunks(PARTITIONS_PER_ORDER);
+    held.map(|held| part(held, &[]))
+        .chain(followed.map(|followed| part(&[], followed)))
         .collect()
 }
 

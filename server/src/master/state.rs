@@ -255,10 +255,14 @@ impl Model {
                 .map(|partition| HeldPartition {
                     partition,
                     epoch: self.epochs[partition as usize],
+                    revision: self.revision,
+                    copies: Vec::new(),
                     lost: self.lost.contains_key(&partition),
                     reason: self.lost.get(&partition).copied(),
                 })
                 .collect(),
+            followed: Vec::new(),
+            peers: Vec::new(),
         })
     }
 

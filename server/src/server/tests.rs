@@ -9,6 +9,7 @@ use glint_protocol::{
     BINARY, ClusterId, Element, ElementType, Epoch, ErrorBody, ErrorCode, Incarnation, JSON,
     LaneId, ModelDraft, ModelId, ModelSpec, Number, Partitions, Position, Rule, Shape, Term,
     control::{Drop, HeldPartition, Hold, Orders, Registered},
+    copies::Pulse,
     error::GoneReason,
     frame::{
         GroupHeader, Kind, Op, ReplyHeader, RequestHeader, ResultHeader, Status, digest, write,
@@ -53,8 +54,7 @@ fn held(partition: u32, epoch: Epoch) -> HeldPartition {
     HeldPartition {
         partition,
         epoch,
-        lost: false,
-        reason: None,
+        ..HeldPartition::default()
     }
 }
 
@@ -65,6 +65,8 @@ fn hold(spec: ModelSpec, incarnation: Incarnation, creating: bool) -> Hold {
         incarnation,
         creating,
         partitions,
+        followed: Vec::new(),
+        peers: Vec::new(),
     }
 }
 
@@ -82,6 +84,7 @@ fn registration(server: &Server, hold: Vec<Hold>) -> Registered {
     Registered {
         cluster: CLUSTER,
         heartbeat_ms: 100,
+        pulse: Pulse::default(),
         orders: orders(server, hold, Vec::new()),
     }
 }

@@ -5,6 +5,7 @@ use glint_protocol::{
     ClusterId, Durability, Element, ElementType, Epoch, ErrorBody, Incarnation, LaneId, ModelDraft,
     ModelId, Number, Partitions, Position, Rule, Shape, Term,
     control::{HeldPartition, Hold, Orders, Registered},
+    copies::Pulse,
     frame::{
         GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, SectionHeader,
         Status, digest, write,
@@ -65,10 +66,11 @@ fn server() -> Server {
             .map(|partition| HeldPartition {
                 partition,
                 epoch: EPOCH,
-                lost: false,
-                reason: None,
+                ..HeldPartition::default()
             })
             .collect(),
+        followed: Vec::new(),
+        peers: Vec::new(),
     };
     let vector = draft("vector", Shape::Vector { keys: 10 }, ElementType::I64);
     let matrix = draft(
@@ -79,6 +81,7 @@ fn server() -> Server {
     let answer = Registered {
         cluster: ClusterId(1),
         heartbeat_ms: 100,
+        pulse: Pulse::default(),
         orders: Orders {
             cluster: ClusterId(1),
             term: Term(1),

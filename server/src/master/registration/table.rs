@@ -172,7 +172,7 @@ fn a_copy_of_another_identity_is_kept_by_its_server_and_held_as_lost() {
     assert!(findings.orphans.is_empty());
     let orders = orders(&after, &registration(&after, "s1", 2));
     assert!(orders.drop.is_empty(), "it is not told to delete anything");
-    let held = orders.hold[0].partitions[0];
+    let held = &orders.hold[0].partitions[0];
     assert!(held.lost);
     assert_eq!(held.reason, Some(LossReason::OtherVolume));
 }
