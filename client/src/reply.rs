@@ -260,6 +260,7 @@ mod tests {
             epoch: Epoch(1),
             position: Position(1),
             after_loss: None,
+            age_ms: None,
         };
         out.extend_from_slice(&head.encode());
         out.extend_from_slice(payload);

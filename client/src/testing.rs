@@ -103,6 +103,7 @@ impl Fake {
             servers: vec![server(0), server(1)],
             holders: (0..partitions).map(|p| p % 2).collect(),
             epochs: vec![Epoch(1); partitions as usize],
+            followers: Vec::new(),
             lost: Vec::new(),
         };
         Self(Arc::new(Mutex::new(State {
@@ -302,6 +303,7 @@ impl Fake {
                 position: Position(1),
                 after_loss: (status == Status::Applied && group.header.prev > known)
                     .then_some(known),
+                age_ms: None,
             };
             out.extend_from_slice(&header.encode());
             out.extend_from_slice(&payload);

@@ -14,8 +14,8 @@ use glint_protocol::{
     control::{HeldPartition, Hold, Orders, Registered},
     copies::Pulse,
     frame::{
-        GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, Status, digest,
-        write,
+        GroupHeader, Kind, Op, ReadMode, ReplyHeader, Request, RequestHeader, ResultHeader, Status,
+        digest, write,
     },
     spec::Partitions,
 };
@@ -123,6 +123,7 @@ impl Push {
             epoch: EPOCH,
             prev: Number(0),
             digest: digest(INCARNATION, 0, [&sections[..]]),
+            read: ReadMode::Latest,
             op: Op::Update,
             element: Some(ElementType::F32),
             sections: 1,

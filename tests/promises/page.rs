@@ -5,7 +5,7 @@ use glint_protocol::{
     Rule,
     error::Retry,
     frame::{
-        Group, GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader,
+        Group, GroupHeader, Kind, Op, ReadMode, ReplyHeader, Request, RequestHeader, ResultHeader,
         SectionHeader, Status, digest, write,
     },
 };
@@ -83,6 +83,7 @@ fn the_worked_push_is_byte_for_byte_what_the_codec_makes_and_its_digest_too() {
         epoch: Epoch(7),
         prev: Number(41),
         digest,
+        read: ReadMode::Latest,
         op: Op::Update,
         element: Some(ElementType::F32),
         sections: 1,
@@ -104,6 +105,7 @@ fn the_worked_push_is_byte_for_byte_what_the_codec_makes_and_its_digest_too() {
         epoch: Epoch(7),
         position: Position(1234),
         after_loss: None,
+        age_ms: None,
     };
     assert_eq!([&reply.encode()[..], &result.encode()].concat(), dump(1));
 }
@@ -149,6 +151,7 @@ fn the_tables_of_headers_have_the_fields_and_sizes_of_the_codec() {
             end += match cells[1] {
                 "u8" => 1,
                 "u16" => 2,
+                "3 bytes" => 3,
                 "u32" | "4 bytes" => 4,
                 "u64" | "8 bytes" => 8,
                 other => panic!("{name} has a field of type {other}"),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use glint_protocol::{
     BINARY, ElementType, Epoch, ErrorBody, ErrorCode, Incarnation, JSON, LaneId, ModelMap, Number,
     frame::{
-        GroupHeader, Kind, Op, ReplyHeader, RequestHeader, ResultHeader, Status,
+        GroupHeader, Kind, Op, ReadMode, ReplyHeader, RequestHeader, ResultHeader, Status,
         digest as digest_of,
     },
 };
@@ -218,6 +218,7 @@ impl Target {
             epoch: self.epoch,
             prev: Number(prev),
             digest,
+            read: ReadMode::Latest,
             op,
             element: (op != Op::Skip).then_some(self.element),
             sections: count,

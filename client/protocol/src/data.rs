@@ -7,7 +7,7 @@ use crate::{
     Rule,
     element::{Element, ElementType, Scalar},
     error::{ErrorBody, ErrorCode},
-    frame::{self, GroupHeader, Kind, Op, RequestHeader, write},
+    frame::{self, GroupHeader, Kind, Op, ReadMode, RequestHeader, write},
     ids::{Epoch, Incarnation, LaneId, ModelId, Number, Position},
 };
 
@@ -35,6 +35,9 @@ pub struct PullGroup {
     pub epoch: Epoch,
     /// The model's element type.
     pub element: ElementType,
+    /// Which copies may answer: `latest` (the holder only) when left out.
+    #[serde(default, skip_serializing_if = "ReadMode::is_latest")]
+    pub read: ReadMode,
     /// Which values, in which order.
     pub sections: Vec<JsonSection>,
 }
@@ -146,6 +149,12 @@ pub struct GroupResult {
     pub epoch: Epoch,
     /// Log position that was read, or at which the verdict was formed.
     pub position: Position,
+    /// Of a pull that a copy answered which is not the holder: how many milliseconds ago it had everything that was acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+    /// Of an update that was applied though earlier ones of its lane are lost: the last number of the lane that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_loss: Option<Number>,
     /// With `values`: the values of all sections one after another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<Scalar>>,
@@ -190,6 +199,7 @@ impl PullRequest {
                 epoch: group.epoch,
                 prev: Number(0),
                 digest: 0,
+                read: group.read,
                 op: Op::Pull,
                 element: Some(group.element),
                 sections: section_count(group.sections.len(), index)?,
@@ -245,6 +255,7 @@ impl PushRequest {
                 } else {
                     frame::digest(incarnation, group.partition, [sections.as_slice()])
                 },
+                read: ReadMode::Latest,
                 op: if group.skip { Op::Skip } else { Op::Update },
                 element: if group.skip { None } else { group.element },
                 sections: section_count(group.sections.len(), index)?,

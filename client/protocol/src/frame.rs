@@ -10,11 +10,13 @@
 //! a result is the values of a pull's sections one after another, or an [`crate::ErrorBody`] in JSON.
 //!
 //! - [`header`]: the fixed headers, field by field
+//! - [`read`]: which copies may answer a pull
 //! - [`section`]: which values a section names
 //! - [`request`]: taking a request apart, and the digest of a group
 //! - [`write`](mod@write): putting sections, groups and requests together
 
 pub mod header;
+pub mod read;
 pub mod request;
 pub mod section;
 pub mod write;
@@ -22,5 +24,6 @@ pub mod write;
 pub use header::{
     GroupHeader, Kind, Op, ReplyHeader, RequestHeader, ResultHeader, SectionHeader, Status,
 };
+pub use read::ReadMode;
 pub use request::{Group, Request, digest};
 pub use section::{Form, FormCode, Indices, Section};

@@ -31,12 +31,16 @@ pub struct ModelMap {
     pub revision: Revision,
     /// The longest deadline an operation of this cluster may have, in milliseconds.
     pub max_deadline_ms: u64,
-    /// The servers that hold partitions of it.
+    /// The servers that have copies of partitions of it.
     pub servers: Vec<ServerAddress>,
     /// Per partition: its holder, as an index into `servers`.
     pub holders: Vec<u32>,
     /// Per partition: its epoch.
     pub epochs: Vec<Epoch>,
+    /// Per partition: the other copies that are in sync, as indices into `servers`. They answer pulls that do not ask for the
+    /// latest values. Empty when no partition has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followers: Vec<Vec<u32>>,
     /// Partitions whose values are lost: they serve again after a reset or a restore only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<u32>,
@@ -55,12 +59,11 @@ impl ModelMap {
     /// Whether lists and counts agree; a map that does not is not used.
     pub fn is_consistent(&self) -> bool {
         let count = self.spec.partition_count as usize;
+        let mut copies = self.holders.iter().chain(self.followers.iter().flatten());
         self.holders.len() == count
             && self.epochs.len() == count
-            && self
-                .holders
-                .iter()
-                .all(|&h| (h as usize) < self.servers.len())
+            && (self.followers.is_empty() || self.followers.len() == count)
+            && copies.all(|&server| (server as usize) < self.servers.len())
             && self.lost.iter().all(|&p| (p as usize) < count)
     }
 }

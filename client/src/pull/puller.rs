@@ -7,7 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
     Epoch, ErrorBody, Incarnation, Number,
     buffer::BufferPool,
-    frame::{GroupHeader, Kind, Op, RequestHeader},
+    frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader},
 };
 use glint_world::http::{Connections, Frames};
 use tokio::sync::{mpsc, oneshot};
@@ -198,6 +198,7 @@ impl Task {
                     epoch: group.epoch,
                     prev: Number(0),
                     digest: 0,
+                    read: ReadMode::Latest,
                     op: Op::Pull,
                     element: Some(group.element),
                     sections: group.sections,

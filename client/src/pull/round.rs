@@ -10,7 +10,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
     Element, ErrorBody, Number,
     error::Retry,
-    frame::{GroupHeader, Kind, Op, RequestHeader},
+    frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader},
 };
 use glint_world::http::{Connections, Frames, Response};
 use tokio::{sync::oneshot, time::Instant};
@@ -248,6 +248,7 @@ impl Round<'_> {
                 epoch,
                 prev: Number(0),
                 digest: 0,
+                read: ReadMode::Latest,
                 op: Op::Pull,
                 element: Some(T::TYPE),
                 sections: 1,

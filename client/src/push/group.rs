@@ -6,7 +6,7 @@ use bytes::Bytes;
 use glint_protocol::{
     Epoch, ErrorCode, Number,
     error::{ErrorBody, Retry},
-    frame::{self, GroupHeader, Kind, Op, RequestHeader, Status},
+    frame::{self, GroupHeader, Kind, Op, ReadMode, RequestHeader, Status},
 };
 use glint_world::http::Frames;
 use tokio::time::Instant;
@@ -276,6 +276,7 @@ impl Group {
             epoch: self.epoch,
             prev,
             digest: if self.skip { 0 } else { self.digest },
+            read: ReadMode::Latest,
             op: if self.skip { Op::Skip } else { Op::Update },
             element: (!self.skip).then_some(self.model.spec.element),
             sections: if self.skip {

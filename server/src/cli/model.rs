@@ -356,6 +356,7 @@ mod tests {
             servers: vec![server("s1"), server("s2")],
             holders: (0..20).map(|p| p % 2).collect(),
             epochs: vec![Epoch(1); 20],
+            followers: Vec::new(),
             lost: vec![3],
         };
         let text = describe(&map).unwrap();

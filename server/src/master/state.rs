@@ -414,6 +414,7 @@ impl State {
             servers: model.servers.iter().map(address).collect(),
             holders: model.holders.clone(),
             epochs: model.epochs.clone(),
+            followers: Vec::new(),
             lost: model.lost.keys().copied().collect(),
         }
     }

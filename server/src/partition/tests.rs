@@ -7,7 +7,7 @@ mod refusing;
 use glint_protocol::{
     Element, ElementType, Epoch, ErrorBody, Incarnation, LaneId, ModelDraft, ModelId, Number, Rule,
     Scalar, Shape,
-    frame::{Group, GroupHeader, Op, digest, write},
+    frame::{Group, GroupHeader, Op, ReadMode, digest, write},
 };
 
 use super::{
@@ -66,6 +66,7 @@ impl Alone {
             epoch: EPOCH,
             prev: Number(0),
             digest: digest(self.description.incarnation, 0, [sections]),
+            read: ReadMode::Latest,
             op,
             element: (op != Op::Skip).then_some(self.description.element),
             sections: count,

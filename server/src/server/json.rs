@@ -50,6 +50,8 @@ fn translate(reply: &[u8], elements: &[Option<ElementType>]) -> Result<Vec<u8>, 
             status: String::new(),
             epoch: head.epoch,
             position: head.position,
+            age_ms: head.age_ms,
+            after_loss: head.after_loss,
             values: None,
             error: None,
         };

@@ -102,6 +102,7 @@ impl Asked<'_, '_> {
             epoch,
             position,
             after_loss: None,
+            age_ms: None,
         };
         out.extend_from_slice(&header.encode());
         read::append(partition.values(), description.cols, &checked.sections, out);

@@ -84,6 +84,7 @@ pub(super) fn put_result(
         epoch,
         position,
         after_loss: None,
+        age_ms: None,
     };
     out.extend_from_slice(&header.encode());
     out.extend_from_slice(&payload);

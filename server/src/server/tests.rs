@@ -12,7 +12,8 @@ use glint_protocol::{
     copies::Pulse,
     error::GoneReason,
     frame::{
-        GroupHeader, Kind, Op, ReplyHeader, RequestHeader, ResultHeader, Status, digest, write,
+        GroupHeader, Kind, Op, ReadMode, ReplyHeader, RequestHeader, ResultHeader, Status, digest,
+        write,
     },
 };
 use http::{Request, StatusCode, header};
@@ -111,6 +112,7 @@ fn group(op: Op, partition: u32, bytes: Vec<u8>) -> Group {
             epoch: EPOCH,
             prev: Number(0),
             digest: digest(MODEL, partition, [bytes.as_slice()]),
+            read: ReadMode::Latest,
             op,
             element: (op != Op::Skip).then_some(ElementType::I64),
             sections: u16::from(op != Op::Skip),

@@ -7,8 +7,8 @@ use glint_protocol::{
     control::{HeldPartition, Hold, Orders, Registered},
     copies::Pulse,
     frame::{
-        GroupHeader, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, SectionHeader,
-        Status, digest, write,
+        GroupHeader, Kind, Op, ReadMode, ReplyHeader, Request, RequestHeader, ResultHeader,
+        SectionHeader, Status, digest, write,
     },
 };
 use glint_server::server::{Server, ServerConfig};
@@ -107,6 +107,7 @@ fn group(
         epoch: EPOCH,
         prev: Number(0),
         digest: digest(incarnation, 0, [bytes]),
+        read: ReadMode::Latest,
         op,
         element: (op != Op::Skip).then_some(element),
         sections,
@@ -268,6 +269,7 @@ pub fn results(data: &[u8]) {
             epoch: EPOCH,
             position: Position(1),
             after_loss: None,
+            age_ms: None,
         };
         out.extend_from_slice(&header.encode());
         out.extend_from_slice(payload);

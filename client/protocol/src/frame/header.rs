@@ -1,5 +1,6 @@
 //! The fixed headers of frames, field by field, with their offsets.
 
+use super::read::ReadMode;
 use crate::{
     PROTOCOL_VERSION,
     element::ElementType,
@@ -148,8 +149,9 @@ pub enum Op {
     Skip = 3,
 }
 
-/// Header of a group, 48 bytes: model 0 (u64), generation 8 (u32), partition 12 (u32), epoch 16 (u64), prev 24 (u64),
-/// digest 32 (u32), op 36 (u8), element 37 (u8), sections 38 (u16), length of all sections in bytes 40 (u32), reserved 44 (0).
+/// Header of a group, 48 bytes: model 0 (u64), generation 8 (u32), partition 12 (u32), epoch 16 (u64), prev or, in a pull, the
+/// bound of the read mode 24 (u64), digest 32 (u32), op 36 (u8), element 37 (u8), sections 38 (u16), length of all sections in
+/// bytes 40 (u32), read mode of a pull 44 (u8), reserved 45 (0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupHeader {
     /// The model, as the client knows it.
@@ -162,6 +164,9 @@ pub struct GroupHeader {
     pub prev: Number,
     /// Push: [`digest`](super::digest) of the group; 0 for a skip.
     pub digest: u32,
+    /// Pull: which copies may answer it. A server of before there were copies takes it for [`ReadMode::Latest`], which is
+    /// never less than what was asked for.
+    pub read: ReadMode,
     /// What the group does.
     pub op: Op,
     /// Element type of the model; none for a skip.
@@ -183,12 +188,17 @@ impl GroupHeader {
         out[8..12].copy_from_slice(&self.incarnation.generation.to_le_bytes());
         out[12..16].copy_from_slice(&self.partition.to_le_bytes());
         out[16..24].copy_from_slice(&self.epoch.0.to_le_bytes());
-        out[24..32].copy_from_slice(&self.prev.0.to_le_bytes());
+        let (mode, bound) = match self.op {
+            Op::Pull => self.read.to_wire(),
+            Op::Update | Op::Skip => (0, self.prev.0),
+        };
+        out[24..32].copy_from_slice(&bound.to_le_bytes());
         out[32..36].copy_from_slice(&self.digest.to_le_bytes());
         out[36] = self.op as u8;
         out[37] = self.element.map_or(0, ElementType::code);
         out[38..40].copy_from_slice(&self.sections.to_le_bytes());
         out[40..44].copy_from_slice(&self.length.to_le_bytes());
+        out[44] = mode;
         out
     }
 
@@ -221,6 +231,11 @@ impl GroupHeader {
                 bytes[37]
             )));
         }
+        let bound = u64_at(bytes, 24);
+        let (prev, read) = match op {
+            Op::Pull => (0, ReadMode::from_wire(bytes[44], bound)?),
+            Op::Update | Op::Skip => (bound, ReadMode::Latest),
+        };
         Ok(Self {
             incarnation: Incarnation {
                 model: ModelId(u64_at(bytes, 0)),
@@ -228,8 +243,9 @@ impl GroupHeader {
             },
             partition: u32_at(bytes, 12),
             epoch: Epoch(u64_at(bytes, 16)),
-            prev: Number(u64_at(bytes, 24)),
+            prev: Number(prev),
             digest: u32_at(bytes, 32),
+            read,
             op,
             element,
             sections: u16_at(bytes, 38),
@@ -358,7 +374,8 @@ impl Status {
 }
 
 /// Header of a result, 32 bytes: status 0 (u16), flags 2 (u16), payload length 4 (u32), epoch 8 (u64), position 16 (u64),
-/// last 24 (u64). Flag 1: the partition has forgotten updates of this lane, all those after number `last`; 0 without it.
+/// last or age 24 (u64). Flag 1: the partition has forgotten updates of this lane, all those after number `last`. Flag 2: a copy
+/// that is not the holder was read, whose values were whole `age` milliseconds ago. Without a flag the field is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultHeader {
     /// How the group ended.
@@ -372,10 +389,15 @@ pub struct ResultHeader {
     /// Push to an `async` model: the last number of this lane that the partition knew, when it is below the `prev` of the
     /// group. What was acknowledged in between is lost: the machine stopped before it was on the disk.
     pub after_loss: Option<Number>,
+    /// Pull that a copy answered which is not the holder: its values have everything in that was acknowledged so many
+    /// milliseconds ago.
+    pub age_ms: Option<u64>,
 }
 
 /// A result's flag: the partition has lost updates of the lane.
 const AFTER_LOSS: u16 = 1;
+/// A result's flag: the values are those of a copy that is not the holder.
+const AGED: u16 = 2;
 
 impl ResultHeader {
     /// Bytes of the header.
@@ -390,6 +412,9 @@ impl ResultHeader {
         out[16..24].copy_from_slice(&self.position.0.to_le_bytes());
         if let Some(last) = self.after_loss {
             Self::flag_loss(&mut out, last);
+        } else if let Some(age) = self.age_ms {
+            out[2..4].copy_from_slice(&AGED.to_le_bytes());
+            out[24..32].copy_from_slice(&age.to_le_bytes());
         }
         out
     }
@@ -418,12 +443,14 @@ impl ResultHeader {
             2 => Status::Skipped,
             number => Status::Error(ErrorCode::from_number(number).unwrap_or(ErrorCode::Internal)),
         };
+        let (flags, argument) = (u16_at(bytes, 2), u64_at(bytes, 24));
         Ok(Self {
             status,
             length: u32_at(bytes, 4),
             epoch: Epoch(u64_at(bytes, 8)),
             position: Position(u64_at(bytes, 16)),
-            after_loss: (u16_at(bytes, 2) & AFTER_LOSS != 0).then(|| Number(u64_at(bytes, 24))),
+            after_loss: (flags & AFTER_LOSS != 0).then_some(Number(argument)),
+            age_ms: (flags & (AFTER_LOSS | AGED) == AGED).then_some(argument),
         })
     }
 }

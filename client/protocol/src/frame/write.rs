@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::{
         Element, ElementType, Epoch, Incarnation, LaneId, ModelId, Number,
-        frame::{Form, Group, GroupHeader, Kind, Op, Request, RequestHeader, digest},
+        frame::{Form, Group, GroupHeader, Kind, Op, ReadMode, Request, RequestHeader, digest},
     };
 
     fn frame(sections: &[u8], count: u16, op: Op) -> Vec<u8> {
@@ -152,6 +152,7 @@ mod tests {
             epoch: Epoch(4),
             prev: Number(2),
             digest: digest(incarnation, 2, [sections]),
+            read: ReadMode::Latest,
             op,
             element: Some(ElementType::F32),
             sections: count,

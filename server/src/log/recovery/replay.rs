@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use glint_protocol::{
     Incarnation, ModelSpec, Number, Position,
-    frame::{Group, GroupHeader, Op},
+    frame::{Group, GroupHeader, Op, ReadMode},
 };
 use glint_world::World;
 
@@ -376,6 +376,7 @@ impl Part {
                         epoch: header.epoch,
                         prev: Number(0),
                         digest: header.digest,
+                        read: ReadMode::Latest,
                         op: Op::Update,
                         element: Some(description.element),
                         sections: header.sections,
