@@ -6,7 +6,7 @@ SCHEDULES ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants fuzz bench build clean
+.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,7 @@ lint: ## Format, clippy and documentation, warnings are errors
 test: lint ## Run every check and every test
 	@scripts/require.sh cargo python3
 	$(CARGO) build --workspace --bins
+	target/debug/model --quick
 	$(CARGO) test --workspace
 
 faults: ## Simulate clusters with every fault and check each answer: SCHEDULES=1000, or SEED=7 with its whole trace
@@ -47,6 +48,11 @@ faults: ## Simulate clusters with every fault and check each answer: SCHEDULES=1
 faults-mutants: ## Take one safety step out at a time, and show that the simulation finds each (tests/mutants)
 	@scripts/require.sh cargo git
 	@SCHEDULES=$(SCHEDULES) scripts/faults-mutants.sh $(MUTANTS)
+
+model: ## Explore the model of the protocol in every order of its steps, and the model without each of its rules
+	@scripts/require.sh cargo
+	@$(CARGO) build --quiet --package glint-model
+	@target/debug/model $(if $(ONLY),--only "$(ONLY)" --traces)
 
 fuzz: ## Feed every decoder with anything for SECONDS=60 each (needs a nightly compiler); TARGETS="push segment" for some
 	@scripts/fuzz.sh "$(or $(SECONDS),60)" $(TARGETS)
