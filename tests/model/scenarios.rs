@@ -76,7 +76,7 @@ fn moves() -> Vec<Scenario> {
         scenario! { "snapshots travel, sync, disk lost, crash",
         requests: ONE, snapshots_travel: true, settles: false, quick: false;
         disks_lost: 1, crashes: 1, attachments: 1, additions: 1, promotions: 1 },
-        scenario! { "move, sync, two crashes, drop", in_sync: FIRST, settles: false, quick: false;
+        scenario! { "move, sync, two crashes, drop", in_sync: FIRST, requests: ONE, settles: false, quick: false;
         crashes: 2, drops: 1, attachments: 1, additions: 1, promotions: 1 },
         scenario! { "detached and attached again, move, crash, memory",
         durability: Memory, in_sync: FIRST, requests: ONE, settles: false, quick: false;
