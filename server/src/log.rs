@@ -7,12 +7,14 @@
 //! - [`snapshot`]: a partition's whole state as a file
 //! - [`volume`]: the data directory: whose it is, how often it was started
 //! - [`recovery`]: from files back to partitions
+//! - `replayed`: one record applied to its partition
 //!
 //! Nothing here knows of requests, of the master or of the table by which pushes are judged: it takes records under the
 //! lock of their partition, and raises [`SafePosition`](crate::safe::SafePosition)s.
 
 pub mod record;
 pub mod recovery;
+pub(crate) mod replayed;
 pub mod segment;
 pub mod snapshot;
 pub mod volume;

@@ -50,6 +50,8 @@ pub enum Shape {
     Frame(&'static str),
     /// The status of a server, or of the cluster where the master answers.
     Status,
+    /// What only programs of one version say to each other.
+    Internal,
     /// Plain text.
     Text,
     /// A page for people.
@@ -259,6 +261,30 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "post",
+        "/v1/copies",
+        At::Server,
+        Shape::Internal,
+        Shape::Internal,
+        "A holder sends its followers what their copies lack. Between servers of one version.",
+    ),
+    endpoint(
+        "post",
+        "/v1/copies/beacon",
+        At::Server,
+        Shape::Internal,
+        Shape::Internal,
+        "A holder asks its followers not to serve in its place for a while. Between servers of one version.",
+    ),
+    endpoint(
+        "post",
+        "/v1/copies/yield",
+        At::Server,
+        Shape::Internal,
+        Shape::Internal,
+        "Who held a partition lets the new holder begin. Between servers of one version.",
+    ),
+    endpoint(
+        "post",
         "/v1/pull",
         At::Server,
         Shape::Frame("PullRequest"),
@@ -358,6 +384,9 @@ fn content(shape: Shape) -> Value {
         Shape::Status => json!({JSON: {"schema": {
             "oneOf": [reference("ClusterStatus"), reference("ServerStatus")],
         }}}),
+        Shape::Internal => {
+            json!({BINARY: {"schema": {"type": "string", "contentMediaType": BINARY}}})
+        }
         Shape::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
         Shape::Html => json!({"text/html": {"schema": {"type": "string"}}}),
     }

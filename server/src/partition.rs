@@ -188,6 +188,26 @@ impl Partition {
         }
     }
 
+    /// A partition whose ledger and position are known and whose values are going to be [put](Self::put_values).
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn blank(
+        description: &Description,
+        spec: &ModelSpec,
+        ledger: Ledger,
+        position: Position,
+        last: Epoch,
+    ) -> Result<Self, TryReserveError> {
+        let blank = Self::new(description, spec, last)?;
+        Ok(Self::restore(blank.values, ledger, position, last))
+    }
+
+    /// Puts values from their little-endian bytes, from this place on; they must fit.
+    pub fn put_values(&mut self, at: usize, bytes: &[u8]) {
+        self.values.put_le(at, bytes);
+    }
+
     /// A partition that should be here and is not: it answers `lost`, and holds no values.
     pub fn absent(description: &Description, epoch: Epoch, loss: Loss) -> Self {
         Self {

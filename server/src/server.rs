@@ -2,6 +2,7 @@
 //!
 //! - `state`: the partitions it holds, found without a lock, each with one short lock of its own
 //! - `pull`, `push`, `json`: the data path, in binary and in JSON
+//! - `copies`: followers, their attachment, and taking over
 //! - `durable`: what a partition of a durable model has in the log
 //! - `keeper`: writes snapshots, so that the log stays short, and clears away what is dropped
 //! - `orders`: what the master tells it to hold and to drop
@@ -12,6 +13,7 @@
 //!
 //! It touches the outside only through its [`World`].
 
+mod copies;
 mod durable;
 mod eviction;
 mod json;
@@ -45,6 +47,9 @@ use crate::{
 };
 use state::State;
 
+/// Bytes a second at which states of partitions are sent to other servers, unless told otherwise.
+pub const MOVE_RATE: u64 = 128 << 20;
+
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -67,6 +72,8 @@ pub struct ServerConfig {
     pub disk: Option<Arc<dyn Disk>>,
     /// How its log is kept.
     pub log: LogOptions,
+    /// Bytes a second at which states of partitions are sent to other servers; none without a limit.
+    pub move_rate: Option<u64>,
     /// Bounds of its connections.
     pub limits: Limits,
 }
@@ -84,6 +91,7 @@ impl ServerConfig {
             buffer_bytes: 512 << 20,
             disk: None,
             log: LogOptions::default(),
+            move_rate: Some(MOVE_RATE),
             limits: Limits::default(),
         }
     }
@@ -184,6 +192,8 @@ pub async fn run(
             ends.cancel();
         }
     }));
+    let changes = copies::run_changes(Arc::clone(&server.state), link.clone(), stop.clone());
+    spawn(Box::pin(changes));
     let eviction = eviction::run(Arc::clone(&server.state), config.idle(), stop.clone());
     spawn(Box::pin(eviction));
 
@@ -195,6 +205,10 @@ pub async fn run(
         stop,
     )
     .await;
+    // Verdicts that waited for followers are told: nothing is left to do for those.
+    server.state.ending.cancel();
+    server.state.tasks.close();
+    server.state.tasks.wait().await;
     tasks.close();
     tasks.wait().await;
     if let Ok(error) = failure.try_recv() {

@@ -30,15 +30,22 @@ pub enum Kind {
     Evict = 4,
     /// Ends all partitions of the model, up to this generation.
     Drop = 5,
+    /// A copy begins that came from another server: its records go on from a snapshot that is written after this. Until that is in
+    /// place, what was before counts, without the records after this.
+    Replace = 6,
+    /// The copy of the partition was let go.
+    Release = 7,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Make,
         Self::Update,
         Self::Skip,
         Self::Evict,
         Self::Drop,
+        Self::Replace,
+        Self::Release,
     ];
 }
 

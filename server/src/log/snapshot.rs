@@ -112,7 +112,7 @@ fn block(content: Bytes) -> [Bytes; 2] {
     [Bytes::copy_from_slice(&head), content]
 }
 
-fn encode_ledger(ledger: &Ledger) -> Bytes {
+pub(crate) fn encode_ledger(ledger: &Ledger) -> Bytes {
     let mut out = Vec::with_capacity(8 + ledger.len() * ENTRY_BYTES);
     out.extend_from_slice(&ledger.horizon().to_le_bytes());
     for (lane, entry) in ledger.iter() {
@@ -129,7 +129,7 @@ fn encode_ledger(ledger: &Ledger) -> Bytes {
     out.into()
 }
 
-fn decode_ledger(bytes: &[u8]) -> Option<Ledger> {
+pub(crate) fn decode_ledger(bytes: &[u8]) -> Option<Ledger> {
     let (horizon, entries) = bytes.split_at_checked(8)?;
     if !entries.len().is_multiple_of(ENTRY_BYTES) {
         return None;

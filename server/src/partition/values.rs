@@ -82,6 +82,15 @@ impl Values {
         each_type!(self, values => extend(values, bytes));
     }
 
+    /// Replaces values from this place on by those of these little-endian bytes; they must fit.
+    pub fn put_le(&mut self, at: usize, bytes: &[u8]) {
+        fn put<T: Element>(values: &mut [T], bytes: &[u8]) {
+            T::decode(bytes, values);
+        }
+        let count = bytes.len() / self.element().size();
+        each_type!(self, values => put(&mut values[at..at + count], bytes));
+    }
+
     /// The little-endian bytes of the values at these places.
     pub fn to_le(&self, places: std::ops::Range<usize>) -> Vec<u8> {
         fn append<T: Element>(values: &[T]) -> Vec<u8> {

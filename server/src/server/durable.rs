@@ -14,10 +14,11 @@ use glint_protocol::{
 use crate::{
     log::{
         Entry, Log, checksum,
-        record::{Header, Kind, encode_lanes},
+        record::{Header, Kind},
     },
-    partition::{Description, Partition},
+    partition::Description,
     safe::SafePosition,
+    server::{copies::Held, state::Slot},
 };
 
 /// No record is needed: a snapshot has everything.
@@ -34,7 +35,7 @@ pub(super) struct Durable {
 
 /// The bytes of a push's group, ready for the log: their checksum was taken before the partition was locked.
 pub(super) struct Payload {
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
     checksum: u32,
     skip: bool,
     sections: u16,
@@ -49,6 +50,28 @@ impl Payload {
             skip: group.header.op == Op::Skip,
             sections: group.header.sections,
             digest: group.header.digest,
+        }
+    }
+
+    /// The record of the push, which was applied just now, under the lock of its partition. `before` is the epoch of the record
+    /// before.
+    pub(super) fn header(
+        &self,
+        slot: &Slot,
+        held: &Held,
+        before: Epoch,
+        (lane, number): (LaneId, Number),
+    ) -> Header {
+        let kind = if self.skip { Kind::Skip } else { Kind::Update };
+        Header {
+            lane,
+            number,
+            digest: self.digest,
+            sections: self.sections,
+            length: self.bytes.len() as u32,
+            payload_checksum: self.checksum,
+            // Its checksum was taken before the partition was locked.
+            ..slot.record(kind, held, before, &[])
         }
     }
 }
@@ -91,58 +114,6 @@ impl Durable {
         Ok(end)
     }
 
-    /// Notes a push that was applied just now, under the lock of its partition; the log is to be woken afterwards. `before` is
-    /// the epoch of the record before.
-    pub(super) fn pushed(
-        &self,
-        description: &Description,
-        partition: &Partition,
-        before: Epoch,
-        (lane, number): (LaneId, Number),
-        payload: Payload,
-        safe: &Arc<SafePosition>,
-    ) {
-        let kind = if payload.skip {
-            Kind::Skip
-        } else {
-            Kind::Update
-        };
-        let header = Header {
-            epoch: partition.last_epoch(),
-            position: partition.position(),
-            previous: before,
-            lane,
-            number,
-            digest: payload.digest,
-            sections: payload.sections,
-            length: payload.bytes.len() as u32,
-            payload_checksum: payload.checksum,
-            // Its checksum was taken before the partition was locked.
-            ..self.header(description, kind, &[])
-        };
-        self.append(header, payload.bytes, safe);
-    }
-
-    /// Notes that lanes were forgotten just now, under the lock of the partition.
-    pub(super) fn evicted(
-        &self,
-        description: &Description,
-        partition: &Partition,
-        before: Epoch,
-        lanes: &[LaneId],
-        safe: &Arc<SafePosition>,
-    ) {
-        let payload = Bytes::from(encode_lanes(lanes));
-        let header = Header {
-            epoch: partition.last_epoch(),
-            position: partition.position(),
-            previous: before,
-            ..self.header(description, Kind::Evict, &payload)
-        };
-        self.append(header, payload, safe);
-        self.log.wake();
-    }
-
     fn header(&self, description: &Description, kind: Kind, payload: &[u8]) -> Header {
         let Description {
             incarnation,
@@ -152,7 +123,13 @@ impl Durable {
         Header::new(kind, incarnation, partition, self.boot, payload)
     }
 
-    fn append(&self, header: Header, payload: Bytes, safe: &Arc<SafePosition>) -> u64 {
+    /// Has a record written, after those of the partition that came before; says where it ends. The log is to be woken
+    /// afterwards.
+    pub(super) fn append(&self, header: Header, payload: Bytes, safe: &Arc<SafePosition>) -> u64 {
+        let header = Header {
+            boot: self.boot,
+            ..header
+        };
         let bytes = header.record_bytes();
         let offset = self.log.append(Entry {
             header,

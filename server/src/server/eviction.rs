@@ -7,12 +7,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use glint_protocol::{LaneId, Number, Position};
 use glint_world::Shutdown;
 use tokio::time::Instant;
 
 use super::state::{Slot, State};
-use crate::partition::Record;
+use crate::{
+    log::record::{Kind, encode_lanes},
+    partition::Record,
+};
 
 /// Since when the lanes of a partition are idle: which number was seen as the last of each, and when first. Pushes are
 /// not slowed down by it, and a lane counts as idle a little later than it is, never earlier.
@@ -40,6 +44,9 @@ pub(super) async fn run(state: Arc<State>, idle: Duration, shutdown: Shutdown) {
         for slot in slots {
             let evicted = sweep(&slot, Instant::now(), idle);
             if evicted > 0 {
+                if let Some(log) = state.log.get() {
+                    log.wake();
+                }
                 tracing::info!(
                     model = %slot.description.model, partition = slot.description.partition, lanes = evicted,
                     "idle lanes forgotten"
@@ -54,7 +61,8 @@ pub(super) async fn run(state: Arc<State>, idle: Duration, shutdown: Shutdown) {
 pub(super) fn sweep(slot: &Slot, now: Instant, idle: Duration) -> usize {
     let mut idleness = slot.idleness.lock().unwrap_or_else(PoisonError::into_inner);
     let mut partition = slot.lock();
-    if partition.loss().is_some() {
+    // Only a holder decides; its followers are told.
+    if partition.loss().is_some() || !partition.is_holder() {
         return 0;
     }
     if idleness.position != Some(partition.position()) {
@@ -85,10 +93,9 @@ pub(super) fn sweep(slot: &Slot, now: Instant, idle: Duration) -> usize {
         description.cols,
         Record::Evict { lanes: &gone },
     );
-    if let Some(durable) = &slot.durable {
-        durable.evicted(description, &partition, before, &gone, &slot.safe);
-    }
-    slot.changed(&partition);
+    let payload = Bytes::from(encode_lanes(&gone));
+    let record = slot.record(Kind::Evict, &partition, before, &payload);
+    slot.note(&mut partition, record, &payload);
     for lane in &gone {
         idleness.seen.remove(lane);
     }

@@ -30,8 +30,8 @@ pub(super) fn pull(state: &State, body: &[u8]) -> Result<Vec<u8>, ErrorBody> {
 pub(super) async fn push(state: &State, body: &[u8], now: u64) -> Result<Vec<u8>, ErrorBody> {
     let request: PushRequest = parse(body)?;
     let elements: Vec<_> = request.groups.iter().map(|g| g.element).collect();
-    let judged = push::judge(state, &request.to_frame()?.into(), now)?;
-    push::all_settled(state, &judged).await?;
+    let mut judged = push::judge(state, &request.to_frame()?.into(), now)?;
+    push::all_settled(state, &mut judged).await?;
     translate(push::reply(state, &judged)?.as_ref(), &elements)
 }
 

@@ -128,7 +128,12 @@ impl Keeper {
             .filter(|slot| !self.marked.contains(&slot.key()))
             .filter_map(|slot| slot.durable.as_ref()?.needed_from());
         let drops = self.state.dropped().iter().map(|&(_, at)| at).min();
-        let needed = partitions.chain(drops).chain(making).fold(end, u64::min);
+        let released = self.state.released().iter().map(|&(_, at)| at).min();
+        let needed = partitions
+            .chain(drops)
+            .chain(released)
+            .chain(making)
+            .fold(end, u64::min);
         self.log.release(needed).await
     }
 

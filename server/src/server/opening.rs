@@ -138,7 +138,8 @@ fn take(state: &State, log: &Log, recovered: Recovered) {
                 model.spec.durability(),
                 recovered.needed_from,
             );
-            let slot = Slot::new(description, recovered.partition, Some(durable));
+            let spec = Arc::clone(&model.spec);
+            let slot = Slot::recovered(description, spec, recovered.partition, Some(durable));
             slots[index as usize] = Some(Arc::new(slot));
         }
         let spec = model.spec;

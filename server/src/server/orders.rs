@@ -8,6 +8,7 @@ use glint_protocol::{
 };
 
 use super::{
+    copies,
     durable::Durable,
     keeper,
     state::{Model, Models, Slot, State},
@@ -15,7 +16,7 @@ use super::{
 use crate::partition::{Description, Loss, Partition};
 
 /// Obeys, or refuses as a whole what it is told to hold; what it is told to drop is dropped either way.
-pub(super) async fn obey(state: &State, orders: Orders) -> Result<(), ErrorBody> {
+pub(super) async fn obey(state: &Arc<State>, orders: Orders) -> Result<(), ErrorBody> {
     let _one_at_a_time = state.obeying.lock().await;
     admit(state, &orders)?;
     let mut models = Models::clone(&state.models.load());
@@ -32,6 +33,8 @@ pub(super) async fn obey(state: &State, orders: Orders) -> Result<(), ErrorBody>
             });
         }
         state.models.store(Arc::new(models.clone()));
+        let dropped = |model: &Incarnation| state.tombstones().reason(*model).is_some();
+        state.receiving.forget(|(model, _)| dropped(model));
         // What was dropped may not come back with the next start: whoever ordered it is told when that is sure.
         let drops = orders.drop.iter().map(|d| d.incarnation);
         keeper::dropped(state, drops).await?;
@@ -97,7 +100,7 @@ fn admit(state: &State, orders: &Orders) -> Result<(), ErrorBody> {
 
 /// Takes partitions of a model; says up to where the log must be synced until they are there for good.
 async fn take(
-    state: &State,
+    state: &Arc<State>,
     models: &mut Models,
     used: &mut u64,
     hold: Hold,
@@ -126,7 +129,11 @@ async fn take(
         }
     };
     let log = state.log.get().filter(|_| spec.durability().is_logged());
-    if log.is_none() && spec.durability().is_logged() && hold.creating {
+    if log.is_none()
+        && spec.durability().is_logged()
+        && hold.creating
+        && !hold.partitions.is_empty()
+    {
         return Err(no_disk(state, &spec));
     }
     let (mut made, mut absent, mut end) = (0, 0, 0);
@@ -142,10 +149,10 @@ async fn take(
             ));
         };
         if let Some(slot) = slot {
+            copies::hold(state, slot, held, &hold.peers);
             let mut partition = slot.lock();
-            let late = held.epoch < partition.epoch();
-            partition.raise_epoch(held.epoch);
-            if held.lost && !late {
+            if held.lost && held.epoch >= partition.known_epoch() {
+                partition.raise_epoch(held.epoch);
                 partition.lose(Loss::Told(held.reason));
                 slot.loss_is_known();
             }
@@ -169,7 +176,12 @@ async fn take(
         };
         let lost = partition.loss().is_some();
         let durable = log.map(|log| Durable::new(log.clone(), state.boot, spec.durability(), None));
-        let new = Arc::new(Slot::new(description, partition, durable));
+        let new = Arc::new(Slot::new(
+            description,
+            Arc::clone(&spec),
+            partition,
+            durable,
+        ));
         if !lost && let Some(durable) = &new.durable {
             let made = durable.made(&new.description, &spec, held.epoch, &new.safe);
             end = made.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
@@ -179,11 +191,20 @@ async fn take(
         } else if lost {
             state.note_loss(&new);
         }
+        copies::hold(state, &new, held, &hold.peers);
         *slot = Some(new);
         // Making values takes long; others have work too.
         tokio::task::yield_now().await;
     }
     report(&spec, incarnation, made, absent);
+    for followed in &hold.followed {
+        if let Some(Some(slot)) = slots.get(followed.partition as usize) {
+            copies::follow(state, slot, followed, &hold.peers);
+        }
+    }
+    if slots.iter().all(Option::is_none) {
+        return Ok(end);
+    }
     models
         .by_incarnation
         .insert(incarnation, Arc::new(Model { spec, slots }));

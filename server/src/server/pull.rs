@@ -64,7 +64,7 @@ pub(super) fn answer(state: &State, body: &[u8], limit: usize) -> Result<Charged
     out.extend_from_slice(&header.encode());
     for asked in found {
         match asked {
-            Ok(asked) => asked.put(out),
+            Ok(asked) => asked.put(state, out),
             Err(error) => put_result(out, Err(&error), Epoch(0), Position(0)),
         }
     }
@@ -84,11 +84,28 @@ impl Asked<'_, '_> {
         values.saturating_mul(self.slot.description.element.size() as u64)
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    /// A holder that others could replace answers only while they have promised not to.
+    fn may_answer(&self, state: &State) -> Result<(), ErrorBody> {
+        if self.slot.answering.may(state.origin) {
+            return Ok(());
+        }
+        Err(ErrorBody::new(
+            ErrorCode::Retry,
+            format!(
+                "partition {} of model '{}' is changing its holder, or its holder does not hear its followers; send it again after a pause",
+                self.slot.description.partition, self.slot.description.model
+            ),
+        ))
+    }
+
+    fn put(&self, state: &State, out: &mut Vec<u8>) {
         let description = &self.slot.description;
         let partition = self.slot.lock();
         let (epoch, position) = (partition.epoch(), partition.position());
-        let admitted = partition.admit(description, self.group.header.epoch);
+        let admitted = partition
+            .serves(description)
+            .and_then(|()| partition.admit(description, self.group.header.epoch))
+            .and_then(|()| self.may_answer(state));
         let checked = match (&admitted, &self.checked) {
             (Err(error), _) | (Ok(()), Err(error)) => {
                 drop(partition);

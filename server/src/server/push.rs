@@ -14,6 +14,7 @@ use super::{
     request::{check_distinct, put_result},
     state::{Counters, Slot, State},
 };
+use crate::safe::Deposed;
 use crate::{
     http::body::Charged,
     partition::{
@@ -27,6 +28,8 @@ use crate::{
 pub(super) struct Judged {
     /// Its partition, if it is here.
     slot: Option<Arc<Slot>>,
+    /// While this lasts, this server is the holder for whom the verdict was formed.
+    era: u64,
     verdict: Verdict,
 }
 
@@ -58,38 +61,37 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
                 Ok(checked) => Ok(checked),
                 Err(error) => Err(error.clone()),
             };
-            let logged = slot.durable.as_ref().filter(|_| checked.is_ok());
-            let logged = logged.map(|durable| (durable, Payload::new(body, group)));
+            let recorded = slot.is_recorded() && checked.is_ok();
+            let payload = recorded.then(|| Payload::new(body, group));
             let pushed = Pushed {
                 lane,
                 number,
                 header: &group.header,
                 now,
             };
-            let mut partition = slot.lock();
-            let (position, before) = (partition.position(), partition.last_epoch());
-            let verdict =
-                partition.judge_and_apply(&slot.description, pushed, checked, slot.room());
-            if partition.position() != position
-                && let Some((durable, payload)) = logged
-            {
-                // Under the same lock: the log has the records of a partition in their order.
-                durable.pushed(
-                    &slot.description,
-                    &partition,
-                    before,
-                    (lane, number),
-                    payload,
-                    &slot.safe,
-                );
-                wake.wanted.set(true);
+            let mut held = slot.lock();
+            if let Err(error) = held.serves(&slot.description) {
+                return Judged::elsewhere(error);
             }
-            slot.changed(&partition);
-            if partition.loss().is_some() {
+            let (position, before) = (held.position(), held.last_epoch());
+            let room = slot.room(&held);
+            let verdict = held.judge_and_apply(&slot.description, pushed, checked, room);
+            if held.position() != position && slot.is_recorded() {
+                // Under the same lock: the log and the followers have the records of a partition in their order. A follower
+                // may have come since it was looked whether there is one.
+                let payload = payload.unwrap_or_else(|| Payload::new(body, group));
+                let record = payload.header(slot, &held, before, (lane, number));
+                slot.note(&mut held, record, &payload.bytes);
+                wake.wanted.set(slot.durable.is_some() || wake.wanted.get());
+            } else {
+                slot.changed(&held);
+            }
+            if held.loss().is_some() {
                 state.note_loss(slot);
             }
             Judged {
                 slot: Some(Arc::clone(slot)),
+                era: slot.safe.era(),
                 verdict,
             }
         })
@@ -121,6 +123,7 @@ impl Judged {
     fn elsewhere(error: ErrorBody) -> Self {
         Self {
             slot: None,
+            era: 0,
             verdict: Verdict {
                 outcome: Outcome::Refused(error),
                 epoch: Epoch(0),
@@ -134,20 +137,29 @@ impl Judged {
 
 /// The one place where a verdict waits until what it rests on is safe; duplicates and refusals too, since they rest on
 /// the partition's state as well.
-async fn settled(slot: &Slot, position: Position) {
-    slot.safe.reached(position).await;
+async fn settled(state: &State, judged: &mut Judged) {
+    let Some(slot) = &judged.slot else {
+        return;
+    };
+    let may_answer = || slot.answering.may(state.origin);
+    let reached = slot
+        .safe
+        .reached(judged.verdict.position, judged.era, may_answer);
+    if let Err(Deposed) = reached.await {
+        // Whether it is in, the new holder knows.
+        let error = slot.lock().elsewhere(&slot.description);
+        judged.verdict.outcome = Outcome::Refused(error);
+    }
 }
 
 /// Waits until every verdict may be told.
 ///
 /// # Errors
 /// `retry` when that will never be, since the log has failed: nobody knows what the disk has, so nothing is settled.
-pub(super) async fn all_settled(state: &State, judged: &[Judged]) -> Result<(), ErrorBody> {
+pub(super) async fn all_settled(state: &State, judged: &mut [Judged]) -> Result<(), ErrorBody> {
     let all = async {
         for judged in judged {
-            if let Some(slot) = &judged.slot {
-                settled(slot, judged.verdict.position).await;
-            }
+            settled(state, judged).await;
         }
     };
     let Some(log) = state.log.get() else {
@@ -208,6 +220,7 @@ pub(super) fn merge_only(state: &State, body: &[u8]) -> Result<Bytes, ErrorBody>
         partition.merge_only(description.rule, description.cols, &checked.sections);
         Ok(Judged {
             slot: Some(Arc::clone(slot)),
+            era: 0,
             verdict: Verdict {
                 outcome: Outcome::Applied,
                 epoch: partition.epoch(),

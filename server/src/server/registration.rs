@@ -103,7 +103,11 @@ impl Troubles {
     }
 }
 
-async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Duration), LinkError> {
+async fn register(
+    state: &Arc<State>,
+    link: &Link,
+    url: &str,
+) -> Result<(Term, Duration), LinkError> {
     // Read once: its lock would otherwise be held, and asked for again, until the request is whole.
     let heard = *state.heard();
     let mut request = Register {
@@ -138,7 +142,7 @@ async fn register(state: &State, link: &Link, url: &str) -> Result<(Term, Durati
 }
 
 /// Obeys the answer to a registration; from then on the server serves.
-pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), ErrorBody> {
+pub(super) async fn registered(state: &Arc<State>, answer: Registered) -> Result<(), ErrorBody> {
     if answer.orders.cluster != answer.cluster {
         return Err(ErrorBody::new(
             ErrorCode::WrongCluster,
@@ -149,6 +153,7 @@ pub(super) async fn registered(state: &State, answer: Registered) -> Result<(), 
         ));
     }
     belong(state, answer.cluster).await?;
+    state.set_pulse(answer.pulse);
     orders::obey(state, answer.orders).await?;
     state.registered.store(true, Ordering::Release);
     Ok(())

@@ -15,7 +15,7 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 
 use super::{
-    Server, json, orders, pull, push,
+    Server, copies, json, orders, pull, push,
     request::Format,
     state::{Counters, State},
     status::{ServerStatus, status},
@@ -40,6 +40,9 @@ impl Server {
             .route("/v1/openapi.json", get(openapi::serve))
             .route("/v1/status", get(show))
             .route("/v1/orders", post(obey))
+            .route("/v1/copies", post(take_copies))
+            .route("/v1/copies/beacon", post(hear_beacon))
+            .route("/v1/copies/yield", post(hear_yield))
             .route("/v1/pull", post(answer_pull))
             .route("/v1/push", post(answer_push))
             .with_state(state);
@@ -62,6 +65,34 @@ async fn obey(Shared(state): Shared<Arc<State>>, Json(orders): Json<Orders>) -> 
     Ok(Json(Done {}))
 }
 
+/// The largest body that a holder sends.
+const COPIES: Bounds = Bounds {
+    limit: 48 << 20,
+    declared: true,
+};
+
+async fn take_copies(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Answer<Json<copies::Answers>> {
+    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    Ok(Json(copies::take(&state, body.freeze()).await?))
+}
+
+async fn hear_beacon(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Answer<Json<copies::Heard>> {
+    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    Ok(Json(copies::hear_beacon(&state, body.freeze())?))
+}
+
+async fn hear_yield(Shared(state): Shared<Arc<State>>, request: Request) -> Answer<Json<Done>> {
+    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    copies::hear_yield(&state, body.as_ref())?;
+    Ok(Json(Done {}))
+}
+
 async fn answer_pull(Shared(state): Shared<Arc<State>>, request: Request) -> Answer<Response> {
     let format = Format::of(request.headers())?;
     let body = state.bodies.read(request.into_body(), Bounds::DATA).await?;
@@ -81,10 +112,10 @@ async fn answer_push(Shared(state): Shared<Arc<State>>, request: Request) -> Ans
     let reply = match format {
         Format::Binary => {
             let body = body.freeze();
-            let judged = push::judge(&state, &body, now)?;
+            let mut judged = push::judge(&state, &body, now)?;
             // The bytes are merged: another request may have the buffer while the verdicts wait, unless the log has it.
             drop(body);
-            push::all_settled(&state, &judged).await?;
+            push::all_settled(&state, &mut judged).await?;
             push::reply(&state, &judged)?.freeze()
         }
         Format::Json => json::push(&state, body.as_ref(), now).await?.into(),

@@ -16,16 +16,26 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use glint_protocol::{Boot, ClusterId, Incarnation, ModelSpec, ServerId, Term, control::Volume};
-use glint_world::{Disk, World, http::Url};
+use glint_protocol::{
+    Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ModelSpec, ServerId, Term,
+    control::Volume,
+    copies::{Pulse, Silence},
+};
+use glint_world::{Disk, Shutdown, World, http::Url};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::task::TaskTracker;
 
-use super::ServerConfig;
+use super::{
+    ServerConfig,
+    copies::{Hello, Origin, Peers, Rate, Receiving},
+};
 use crate::{
     http::body::Bodies,
-    log::{Log, volume::Manifest},
+    log::{Log, LogOptions, volume::Manifest},
     partition::Loss,
 };
 pub(super) use slot::{Model, Models, Slot};
@@ -66,8 +76,32 @@ pub(super) struct State {
     pub(super) heard: Mutex<Heard>,
     pub(super) tombstones: Mutex<Tombstones>,
     pub(super) counters: Counters,
+    /// From when on times are counted.
+    pub(super) origin: Origin,
+    /// The servers that follow partitions of this one.
+    pub(super) peers: Peers,
+    /// Copies that are arriving.
+    pub(super) receiving: Receiving,
+    /// How fast states of partitions are sent.
+    pub(super) move_rate: Rate,
+    /// How the log is kept.
+    pub(super) log_options: LogOptions,
+    /// Told when the in-sync set of a partition may have to change.
+    pub(super) copies_changed: Notify,
+    /// Tasks of copies end with it.
+    pub(super) ending: Shutdown,
+    pub(super) tasks: TaskTracker,
+    pulse: Mutex<Pulse>,
+    sessions: AtomicU64,
+    /// The servers whose beacons this one has heard: which start of each, and when.
+    holders: Mutex<BTreeMap<ServerId, (Boot, Instant)>>,
+    /// Copies that were let go, and where in the log that is said, until their files are gone.
+    released: Mutex<Vec<((Incarnation, u32), u64)>>,
 }
 
+/// Holders that are remembered, and how long after their last word, once there are more.
+const MAX_HOLDERS: usize = 4096;
+const FORGET_HOLDER: Duration = Duration::from_secs(60);
 const NOT_MAKING: u64 = u64::MAX;
 
 /// While it lives, the log keeps the records of partitions that are being made.
@@ -129,7 +163,127 @@ impl State {
             heard: Mutex::default(),
             tombstones: Mutex::default(),
             counters: Counters::default(),
+            origin: Origin::now(),
+            peers: Peers::default(),
+            receiving: Receiving::default(),
+            move_rate: Rate::new(config.move_rate),
+            log_options: config.log,
+            copies_changed: Notify::new(),
+            ending: Shutdown::new(),
+            tasks: TaskTracker::new(),
+            pulse: Mutex::default(),
+            sessions: AtomicU64::new(1),
+            holders: Mutex::default(),
+            released: Mutex::default(),
         }
+    }
+
+    /// Runs a task beside the requests, until [`Self::ending`].
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ending = self.ending.clone();
+        let task = self.tasks.track_future(async move {
+            tokio::select! {
+                biased;
+                () = ending.cancelled() => {}
+                () = task => {}
+            }
+        });
+        self.world.tasks.spawn(Box::pin(task));
+    }
+
+    /// How copies notice that others are gone.
+    pub(super) fn pulse(&self) -> Pulse {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The master has said how.
+    pub(super) fn set_pulse(&self, pulse: Pulse) {
+        let bounded = Pulse {
+            beacon_ms: pulse.beacon_ms.clamp(5, 60_000),
+            lease_ms: pulse.lease_ms.clamp(5, 600_000),
+            suspicion_ms: pulse.suspicion_ms.clamp(5, 600_000),
+        };
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = bounded;
+    }
+
+    /// A number for an attachment, above all before.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The partition of this name, if there is a copy of it here.
+    pub(super) fn slot(&self, key: (Incarnation, u32)) -> Option<Arc<Slot>> {
+        let models = self.models.load();
+        let model = models.by_incarnation.get(&key.0)?;
+        model.slots.get(key.1 as usize)?.clone()
+    }
+
+    /// Holds other partitions from now on; while [`Self::obeying`] is held.
+    pub(super) fn put_models(&self, by_incarnation: BTreeMap<Incarnation, Arc<Model>>) {
+        self.models.store(Arc::new(Models { by_incarnation }));
+    }
+
+    /// Whether another server speaks to this start of this server, of the same cluster.
+    ///
+    /// # Errors
+    /// `wrong_cluster`, `stale_order`; `retry` before it has registered.
+    pub(super) fn greets(&self, hello: &Hello) -> Result<(), ErrorBody> {
+        let refuse = |code, message: String| Err(ErrorBody::new(code, message));
+        if !self.is_registered() {
+            return refuse(
+                ErrorCode::Retry,
+                format!("server {} has not registered since its start", self.id),
+            );
+        }
+        if self.heard().cluster != Some(hello.cluster) {
+            return refuse(
+                ErrorCode::WrongCluster,
+                format!(
+                    "server {} belongs to another cluster than server {}",
+                    self.id, hello.server
+                ),
+            );
+        }
+        if hello.to != self.boot {
+            return refuse(
+                ErrorCode::StaleOrder,
+                format!(
+                    "this is for boot {} of server {}, which has boot {} now",
+                    hello.to, self.id, self.boot
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Notes that a holder has spoken.
+    pub(super) fn heard_holder(&self, server: &ServerId, boot: Boot, at: Instant) {
+        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.insert(server.clone(), (boot, at));
+        if holders.len() > MAX_HOLDERS {
+            holders.retain(|_, (_, heard)| at.saturating_duration_since(*heard) < FORGET_HOLDER);
+        }
+    }
+
+    /// The holders that have not spoken for so long.
+    pub(super) fn silent_holders(&self, now: Instant, limit: Duration) -> Vec<Silence> {
+        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        holders
+            .iter()
+            .filter_map(|(server, &(boot, heard))| {
+                let silent = now.saturating_duration_since(heard);
+                (silent > limit).then(|| Silence {
+                    server: server.clone(),
+                    boot,
+                    silent_ms: silent.as_millis() as u64,
+                })
+            })
+            .collect()
+    }
+
+    /// Copies that were let go and whose files may still be there.
+    pub(super) fn released(&self) -> MutexGuard<'_, Vec<((Incarnation, u32), u64)>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {

@@ -1,4 +1,5 @@
 mod asking;
+mod copying;
 mod living;
 mod logged;
 mod obeying;

@@ -7,21 +7,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use glint_protocol::{
-    Incarnation, ModelSpec, Number, Position,
-    frame::{Group, GroupHeader, Op, ReadMode},
-};
+use glint_protocol::{Incarnation, ModelSpec, Position};
 use glint_world::World;
 
 use super::stream::Judged;
 use super::{AT_ONCE, Recovered, RecoveredModel, RecoveredPartition, RecoveryError, beside};
 use crate::{
     log::{
-        record::{Header, Kind, decode_lanes},
+        record::{Header, Kind},
+        replayed,
         segment::{Damage, HEADER_BYTES, Item, Located},
         snapshot::About,
     },
-    partition::{Description, Partition, Record, check::check},
+    partition::{Description, Partition},
 };
 
 /// Records that are applied where they are found; more than that are spread.
@@ -37,6 +35,8 @@ pub(super) struct Replay {
     lost: BTreeMap<Key, Arc<str>>,
     /// Partitions of which there are records and no beginning, and where the first is.
     headless: BTreeMap<Key, Arc<str>>,
+    /// Copies that began or were let go, and whose beginning is not there: their records count for nothing.
+    unfounded: BTreeSet<Key>,
     /// The last damage of which nobody knows whose it is: what makes a partition may have been there.
     damage: Option<Arc<str>>,
     dropped: BTreeSet<Incarnation>,
@@ -53,6 +53,8 @@ struct Part {
     /// It may have had a record where something is damaged.
     suspect: Option<Arc<str>>,
     lost: Option<Arc<str>>,
+    /// Another copy has begun after it, whose snapshot is not there: its records are not of this one.
+    replaced: bool,
 }
 
 impl Replay {
@@ -73,6 +75,7 @@ impl Replay {
             needed_from: None,
             suspect: None,
             lost: None,
+            replaced: false,
         };
         self.parts.insert(key, part);
     }
@@ -129,11 +132,17 @@ impl Replay {
                             self.flush(world, &mut gathered).await?;
                             self.drop_model(record.header.incarnation);
                         }
+                        Kind::Replace | Kind::Release => {
+                            self.flush(world, &mut gathered).await?;
+                            self.begin_anew(&record.header);
+                        }
                         Kind::Update | Kind::Skip | Kind::Evict => {
                             let key = (record.header.incarnation, record.header.partition);
                             if self.parts.contains_key(&key) {
                                 gathered.push(key, record);
-                            } else if !self.lost.contains_key(&key) {
+                            } else if !self.lost.contains_key(&key)
+                                && !self.unfounded.contains(&key)
+                            {
                                 let begins = || {
                                     let place = place(record.header.offset);
                                     format!("its records begin in {place} without what was before")
@@ -169,6 +178,8 @@ impl Replay {
     /// A record of this partition, to this position, is damaged.
     fn missing(&mut self, key: Key, position: Position, offset: u64, what: Arc<str>) {
         match self.parts.get_mut(&key) {
+            Some(part) if part.replaced => {}
+            None if self.unfounded.contains(&key) => {}
             // Its snapshot has it.
             Some(part) if offset < part.cut => {}
             Some(part) if position <= part.partition.position() && position > Position(0) => {}
@@ -218,9 +229,34 @@ impl Replay {
             needed_from: Some(header.offset),
             suspect: None,
             lost: None,
+            replaced: false,
         };
         self.parts.insert(key, part);
         Ok(())
+    }
+
+    /// A copy that came from another server begins here, or one was let go.
+    fn begin_anew(&mut self, header: &Header) {
+        let key = (header.incarnation, header.partition);
+        if self
+            .parts
+            .get(&key)
+            .is_some_and(|part| part.cut > header.offset)
+        {
+            // Its snapshot is of later.
+            return;
+        }
+        self.headless.remove(&key);
+        if header.kind == Kind::Release {
+            self.parts.remove(&key);
+            self.lost.remove(&key);
+        }
+        match self.parts.get_mut(&key) {
+            Some(part) => part.replaced = true,
+            None => {
+                self.unfounded.insert(key);
+            }
+        }
     }
 
     fn drop_model(&mut self, dropped: Incarnation) {
@@ -232,6 +268,7 @@ impl Replay {
         self.parts.retain(|key, _| !range.contains(key));
         self.lost.retain(|key, _| !range.contains(key));
         self.headless.retain(|key, _| !range.contains(key));
+        self.unfounded.retain(|key| !range.contains(key));
         self.specs.retain(|i, _| !(first..=dropped).contains(i));
         self.dropped.insert(dropped);
     }
@@ -330,12 +367,11 @@ impl Part {
     /// Applies a record, if it is the next.
     fn take(&mut self, record: &Located) {
         let header = &record.header;
-        if self.lost.is_some() || header.position <= self.partition.position() {
+        let before = header.position <= self.partition.position() || header.offset < self.cut;
+        if self.lost.is_some() || self.replaced || before {
             return;
         }
-        let follows = header.position == self.partition.position().next()
-            && header.previous == self.partition.last_epoch();
-        if !follows {
+        if !replayed::follows(&self.partition, header) {
             let why = self.suspect.take().unwrap_or_else(|| {
                 format!(
                     "the log goes on at position {} of epoch {} after {} of epoch {}",
@@ -351,52 +387,14 @@ impl Part {
         }
         self.suspect = None;
         self.needed_from.get_or_insert(header.offset);
-        self.partition.raise_epoch(header.epoch);
-        if let Err(why) = self.apply(header, &record.payload) {
+        let applied = replayed::apply(
+            &self.description,
+            &mut self.partition,
+            header,
+            &record.payload,
+        );
+        if let Err(why) = applied {
             self.lost = Some(why.into());
         }
-    }
-
-    fn apply(&mut self, header: &Header, payload: &[u8]) -> Result<(), String> {
-        let description = &self.description;
-        let (lane, number) = (header.lane, header.number);
-        let mut lanes = Vec::new();
-        let checked;
-        let record = match header.kind {
-            Kind::Skip => Record::Skip { lane, number },
-            Kind::Evict => {
-                lanes.extend(decode_lanes(payload));
-                Record::Evict { lanes: &lanes }
-            }
-            Kind::Update | Kind::Make | Kind::Drop => {
-                let group = Group {
-                    header: GroupHeader {
-                        incarnation: header.incarnation,
-                        partition: header.partition,
-                        epoch: header.epoch,
-                        prev: Number(0),
-                        digest: header.digest,
-                        read: ReadMode::Latest,
-                        op: Op::Update,
-                        element: Some(description.element),
-                        sections: header.sections,
-                        length: header.length,
-                    },
-                    bytes: payload,
-                };
-                // What was written was valid; but the program that reads it may be another.
-                checked = check(description, &group, u64::MAX)
-                    .map_err(|error| format!("a record of the log is not valid: {error}"))?;
-                Record::Update {
-                    lane,
-                    number,
-                    digest: header.digest,
-                    sections: &checked.sections,
-                }
-            }
-        };
-        self.partition
-            .apply(description.rule, description.cols, record);
-        Ok(())
     }
 }

@@ -177,7 +177,7 @@ impl Shared {
                     stream.urgent = end;
                     stream.waiting.push_back((end, entry.safe, position));
                 }
-                Durability::Async | Durability::Memory => entry.safe.raise(position),
+                Durability::Async | Durability::Memory => entry.safe.raise_beside(position),
             }
         }
         let first = stream.since.is_none();

@@ -86,7 +86,7 @@ impl Shared {
         }
         drop(stream);
         for (_, position, to) in safe {
-            position.raise(to);
+            position.raise_beside(to);
         }
         self.settled.notify_waiters();
         Ok(())

@@ -8,12 +8,18 @@ use std::{
     },
 };
 
-use glint_protocol::{ErrorBody, Incarnation, ModelSpec};
+use bytes::Bytes;
+use glint_protocol::{Boot, Epoch, ErrorBody, ErrorCode, Incarnation, ModelSpec};
 
 use crate::{
+    log::record::Header,
     partition::{Description, Loss, Partition},
     safe::SafePosition,
-    server::{durable::Durable, eviction::Idleness},
+    server::{
+        copies::{Answering, Held, Role},
+        durable::Durable,
+        eviction::Idleness,
+    },
 };
 
 /// The models of which a server holds partitions.
@@ -32,7 +38,18 @@ pub(in crate::server) struct Model {
 /// One partition and what belongs to it here.
 pub(in crate::server) struct Slot {
     pub(in crate::server) description: Description,
-    partition: Mutex<Partition>,
+    pub(in crate::server) spec: Arc<ModelSpec>,
+    held: Mutex<Held>,
+    /// Whether the holder may answer now.
+    pub(in crate::server) answering: Answering,
+    /// Whether it was there when this server started: promises from before are forgotten.
+    pub(in crate::server) recovered: bool,
+    /// Whether a copy that was received counts.
+    installed: AtomicBool,
+    /// The attachment by which it was received; 0 of both if it was made here.
+    received: (Epoch, u64),
+    /// Whether its records go anywhere but to the log, to be read without the lock.
+    copied: AtomicBool,
     /// When its verdicts may be told.
     pub(in crate::server) safe: Arc<SafePosition>,
     /// What it has in the log; none of a `memory` model.
@@ -45,18 +62,74 @@ pub(in crate::server) struct Slot {
     pub(in crate::server) idleness: Mutex<Idleness>,
 }
 
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot")
+            .field("key", &self.key())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Slot {
+    /// A partition that is held here from now on.
     pub(in crate::server) fn new(
         description: Description,
+        spec: Arc<ModelSpec>,
         partition: Partition,
+        durable: Option<Durable>,
+    ) -> Self {
+        let held = Held::new(partition, Role::Holder, &description, spec.copies() > 1);
+        Self::with(description, spec, held, durable)
+    }
+
+    /// A partition that the data directory has: whose it is, the master says.
+    pub(in crate::server) fn recovered(
+        description: Description,
+        spec: Arc<ModelSpec>,
+        partition: Partition,
+        durable: Option<Durable>,
+    ) -> Self {
+        let role = Role::Follower(Default::default());
+        let held = Held::new(partition, role, &description, spec.copies() > 1);
+        Self {
+            recovered: true,
+            ..Self::with(description, spec, held, durable)
+        }
+    }
+
+    /// A copy that came by this attachment; one of a logged model counts once it is [installed](Self::installed).
+    pub(in crate::server) fn received(
+        description: Description,
+        spec: Arc<ModelSpec>,
+        held: Held,
+        durable: Option<Durable>,
+        attachment: (Epoch, u64),
+    ) -> Self {
+        Self {
+            installed: AtomicBool::new(durable.is_none()),
+            received: attachment,
+            ..Self::with(description, spec, held, durable)
+        }
+    }
+
+    fn with(
+        description: Description,
+        spec: Arc<ModelSpec>,
+        held: Held,
         durable: Option<Durable>,
     ) -> Self {
         let safe = SafePosition::default();
         // What was there at its beginning is safe: it was recovered from a synced log, or is only in memory.
-        safe.raise(partition.position());
+        safe.raise(held.position());
         Self {
             description,
-            partition: Mutex::new(partition),
+            spec,
+            copied: AtomicBool::new(held.is_copied()),
+            held: Mutex::new(held),
+            answering: Answering::default(),
+            recovered: false,
+            installed: AtomicBool::new(true),
+            received: (Epoch(0), 0),
             safe: Arc::new(safe),
             durable,
             loss_told: AtomicBool::new(false),
@@ -71,13 +144,13 @@ impl Slot {
     }
 
     /// The partition, for a moment: never hold this across an await.
-    pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Partition> {
-        self.partition.lock().unwrap_or_else(|poisoned| {
+    pub(in crate::server) fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(|poisoned| {
             // Whoever panicked may have been in the midst of an update: nobody knows how much of it is in, so that
             // neither serving on nor taking its retry would be right.
             let mut partition = poisoned.into_inner();
             partition.lose(Loss::Interrupted);
-            self.partition.clear_poison();
+            self.held.clear_poison();
             partition
         })
     }
@@ -97,9 +170,95 @@ impl Slot {
         }
     }
 
-    /// Whether there is room for the record of another push.
-    pub(in crate::server) fn room(&self) -> Result<(), ErrorBody> {
+    /// Notes a record that was applied just now, under the lock: in the log, and on its way to every follower. The log is to be
+    /// woken afterwards.
+    pub(in crate::server) fn note(&self, held: &mut Held, header: Header, payload: &Bytes) {
+        if let Some(durable) = &self.durable {
+            durable.append(header, payload.clone(), &self.safe);
+        }
+        if held.is_copied() {
+            held.copy_out(self.key(), header, payload);
+        }
+        self.changed(held);
+    }
+
+    /// The record that was applied just now, under the lock; the log fills in which start of the server writes it.
+    pub(in crate::server) fn record(
+        &self,
+        kind: crate::log::record::Kind,
+        held: &Held,
+        before: Epoch,
+        payload: &[u8],
+    ) -> Header {
+        let (incarnation, partition) = self.key();
+        Header {
+            epoch: held.last_epoch(),
+            position: held.position(),
+            previous: before,
+            ..Header::new(kind, incarnation, partition, Boot::default(), payload)
+        }
+    }
+
+    /// Whether records go anywhere but to the memory of this process.
+    pub(in crate::server) fn is_recorded(&self) -> bool {
+        self.durable.is_some() || self.is_copied()
+    }
+
+    /// Whether records go anywhere but to the log.
+    pub(in crate::server) fn is_copied(&self) -> bool {
+        self.copied.load(Ordering::Relaxed)
+    }
+
+    /// To be called under the lock when the copies have changed.
+    pub(in crate::server) fn note_copied(&self, copied: bool) {
+        self.copied.store(copied, Ordering::Relaxed);
+    }
+
+    /// Whether a copy that was received counts.
+    pub(in crate::server) fn is_installed(&self) -> bool {
+        self.installed.load(Ordering::Acquire)
+    }
+
+    /// A copy that was received counts from now on.
+    pub(in crate::server) fn installed(&self) {
+        self.installed.store(true, Ordering::Release);
+    }
+
+    /// Whether it came by this attachment.
+    pub(in crate::server) fn is_of(&self, epoch: Epoch, session: u64) -> bool {
+        self.received == (epoch, session)
+    }
+
+    /// Whether another push may be taken: there is room for its record, and there are copies enough.
+    pub(in crate::server) fn room(&self, held: &Held) -> Result<(), ErrorBody> {
+        if held.is_copied() {
+            self.copies_admit(held)?;
+        }
         self.durable.as_ref().map_or(Ok(()), Durable::room)
+    }
+
+    fn copies_admit(&self, held: &Held) -> Result<(), ErrorBody> {
+        let (needed, has) = (usize::from(self.spec.min_in_sync()), held.in_sync());
+        if has < needed {
+            return Err(ErrorBody::new(
+                ErrorCode::NotEnoughCopies,
+                format!(
+                    "partition {} of model '{}' has {has} copies in sync and takes pushes with {needed} only (min_in_sync); send again \
+                     when servers are back",
+                    self.description.partition, self.description.model
+                ),
+            ));
+        }
+        if held.is_congested() {
+            return Err(ErrorBody::new(
+                ErrorCode::Busy,
+                format!(
+                    "a follower of partition {} of model '{}' does not keep up; send again after a pause",
+                    self.description.partition, self.description.model
+                ),
+            ));
+        }
+        Ok(())
     }
 }
 

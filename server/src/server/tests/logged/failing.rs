@@ -239,7 +239,7 @@ async fn an_async_push_that_is_being_written_when_a_sync_fails_is_not_acknowledg
     assert_eq!(written.await.unwrap(), Err(ErrorCode::Retry));
     let models = opened.server.state.models.load();
     let slot = models.by_incarnation[&OTHER].slots[0].as_ref().unwrap();
-    let waiting = slot.safe.reached(Position(1));
+    let waiting = slot.safe.owned(Position(1));
     let waited = tokio::time::timeout(Duration::from_millis(50), waiting).await;
     assert!(waited.is_err(), "told to be safe after a failed sync");
 }

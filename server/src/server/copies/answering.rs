@@ -1,0 +1,93 @@
+//! Whether a holder may answer now: not before the promises that it gave as a follower have ended, and not after those that its
+//! followers gave it have. Clocks guard only freshness: without this nothing would be lost or doubled.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+/// Microseconds since the start of the server.
+#[derive(Debug)]
+pub(in crate::server) struct Answering {
+    /// Not before.
+    from: AtomicU64,
+    /// Not after; [`FOR_EVER`] when nobody else could be promoted.
+    until: AtomicU64,
+}
+
+const FOR_EVER: u64 = u64::MAX;
+
+/// The start of a server, from which times are counted.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct Origin(Instant);
+
+impl Origin {
+    pub(in crate::server) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds from the start to a time.
+    pub(in crate::server) fn micros(self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.0).as_micros() as u64
+    }
+}
+
+impl Default for Answering {
+    fn default() -> Self {
+        Self {
+            from: AtomicU64::new(0),
+            until: AtomicU64::new(FOR_EVER),
+        }
+    }
+}
+
+impl Answering {
+    /// Whether a holder may answer; who is alone and waits for nothing does not look at the clock.
+    pub(in crate::server) fn may(&self, origin: Origin) -> bool {
+        let until = self.until.load(Ordering::Acquire);
+        let from = self.from.load(Ordering::Acquire);
+        if until == FOR_EVER && from == 0 {
+            return true;
+        }
+        let now = origin.micros(Instant::now());
+        if from != 0 && now >= from {
+            // What had to be waited for is over for good, unless it was set anew.
+            let _ = self
+                .from
+                .compare_exchange(from, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        now >= from && now < until
+    }
+
+    /// It may not answer before.
+    pub(in crate::server) fn wait_until(&self, micros: u64) {
+        self.from.store(micros, Ordering::Release);
+    }
+
+    /// The promises of its followers end then; none when there is nobody who could take over.
+    pub(in crate::server) fn leased_until(&self, micros: Option<u64>) {
+        self.until
+            .store(micros.unwrap_or(FOR_EVER), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_answers_between_the_end_of_its_promise_and_the_end_of_its_lease() {
+        let origin = Origin::now();
+        let answering = Answering::default();
+        assert!(answering.may(origin));
+        answering.wait_until(200_000);
+        answering.leased_until(Some(300_000));
+        for (millis, may) in [(199, false), (1, true), (99, true), (1, false)] {
+            tokio::time::advance(Duration::from_millis(millis)).await;
+            assert_eq!(answering.may(origin), may);
+        }
+        answering.leased_until(None);
+        assert!(answering.may(origin));
+    }
+}

@@ -1,0 +1,196 @@
+//! How a follower comes to have everything, as its holder sees it: an attachment is offered, the answer says what the follower
+//! has, and it gets the records that it lacks, or the whole state.
+//!
+//! The state goes out in pieces, among the records as they come: a piece is copied under the lock of the partition, and sent
+//! before the records that come after it. So the follower has exact values as soon as it has all pieces, nothing is kept
+//! aside meanwhile, and no lock is held for longer than one piece takes to copy.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use glint_protocol::{Epoch, Position, copies::CopyRole};
+
+use super::{
+    configure,
+    held::{Held, Member, Phase},
+    peer::Peer,
+    wire::{Answer, Answers, Content, Frame, Outcome},
+};
+use crate::{
+    log::snapshot::{self, About},
+    partition::cut::PIECE_BYTES,
+    server::state::{Slot, State},
+};
+
+/// Offers an attachment; the answer says what the follower lacks.
+pub(super) fn offer(slot: &Slot, epoch: Epoch, member: &mut Member) {
+    member.phase = Phase::Offered;
+    member.has = None;
+    member.promised = 0;
+    member.behind = None;
+    let frame = Frame::new(slot.key(), epoch, member.session, Content::Offer);
+    member.peer.send(frame);
+}
+
+/// Begins another attachment of the same follower, since what it has is not what was sent.
+pub(super) fn offer_anew(state: &State, slot: &Slot, epoch: Epoch, member: &mut Member) {
+    let before = std::mem::replace(&mut member.session, state.next_session());
+    if member.waits {
+        slot.safe.require(member.session, Position(0));
+        slot.safe.release(before);
+    }
+    offer(slot, epoch, member);
+}
+
+/// Takes what a follower has answered.
+pub(super) fn answered(state: &Arc<State>, peer: &Peer, answers: Answers) {
+    for answer in answers.answers {
+        take(state, peer, &answer);
+    }
+}
+
+/// Takes one answer: it counts for the attachment that it names, and for nothing else.
+pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
+    let key = (answer.incarnation, answer.partition);
+    let Some(slot) = state.slot(key) else {
+        return;
+    };
+    let mut held = slot.lock();
+    let epoch = held.epoch();
+    if !held.is_holder() || held.loss().is_some() {
+        return;
+    }
+    if let Outcome::Refused(higher) = answer.outcome {
+        if higher > epoch {
+            tracing::warn!(
+                model = %slot.description.model, partition = key.1, %epoch, %higher,
+                "another server holds a partition at a higher epoch; not serving it any more"
+            );
+            configure::depose(state, &slot, &mut held, higher, None);
+        }
+        return;
+    }
+    let held = &mut *held;
+    let own = (held.last_epoch(), held.position());
+    let of_it = |m: &Member| m.peer.is(peer) && m.session == answer.session;
+    let Some(at) = held.members.iter().position(of_it) else {
+        return;
+    };
+    if answer.epoch != epoch {
+        return;
+    }
+    let member = &mut held.members[at];
+    match answer.outcome {
+        Outcome::Attached(last) if member.phase == Phase::Offered => {
+            attached(state, &slot, held, at, last, own);
+        }
+        Outcome::Has(position) => {
+            member.has = member.has.max(Some(position));
+            slot.safe.report(member.session, position);
+            if member.role == CopyRole::Learner && !member.waits {
+                state.copies_changed.notify_one();
+            }
+        }
+        Outcome::Stranger if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) => {
+            offer_anew(state, &slot, epoch, member);
+        }
+        // It is offered again after a while.
+        Outcome::Full => member.phase = Phase::New,
+        Outcome::Detached => {
+            member.phase = Phase::Gone;
+            state.copies_changed.notify_one();
+        }
+        Outcome::Attached(_) | Outcome::Pending | Outcome::Stranger | Outcome::Refused(_) => {}
+    }
+}
+
+/// A follower has said what it has.
+fn attached(
+    state: &Arc<State>,
+    slot: &Arc<Slot>,
+    held: &mut Held,
+    at: usize,
+    last: Option<(Epoch, Position)>,
+    own: (Epoch, Position),
+) {
+    let key = slot.key();
+    let epoch = held.epoch();
+    let since = last.and_then(|last| {
+        if last == own {
+            return Some(Vec::new());
+        }
+        held.tail.as_ref()?.since(last)
+    });
+    let member = &held.members[at];
+    let (session, peer) = (member.session, member.peer.clone());
+    match (since, last) {
+        (Some(records), Some(_)) => {
+            for (header, payload) in records {
+                peer.send(Frame::append(key, epoch, session, header, payload));
+            }
+            // What it has as the model's durability asks for, it reports by itself.
+            held.members[at].phase = Phase::Streaming;
+            peer.beacon_now();
+        }
+        _ => {
+            let Some(begin) = begin(state, slot, held) else {
+                return;
+            };
+            peer.send(Frame::new(key, epoch, session, Content::Begin(begin)));
+            held.members[at].phase = Phase::Sending { next: 0 };
+            peer.feed(slot);
+        }
+    }
+}
+
+/// What a follower must know before the first piece: what the partition is, and its ledger.
+fn begin(state: &State, slot: &Slot, held: &Held) -> Option<Bytes> {
+    let (incarnation, partition) = slot.key();
+    let about = About {
+        version: snapshot::VERSION,
+        incarnation,
+        partition,
+        position: held.position(),
+        epoch: held.last_epoch(),
+        offset: 0,
+        spec: state.spec(incarnation)?,
+    };
+    let about = serde_json::to_vec(&about).ok()?;
+    let mut out = (about.len() as u32).to_le_bytes().to_vec();
+    out.extend_from_slice(&about);
+    out.extend_from_slice(&snapshot::encode_ledger(held.ledger()));
+    Some(out.into())
+}
+
+/// Has the next piece of a partition's state sent to a peer; how many bytes, or none when there are no more.
+pub(super) fn send_piece(slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
+    let mut held = slot.lock();
+    let epoch = held.epoch();
+    let held = &mut *held;
+    if !held.is_holder() || held.loss().is_some() {
+        return None;
+    }
+    let size = (PIECE_BYTES / slot.description.element.size()).max(1);
+    let count = held.values().len();
+    let (member, next) = held.members.iter_mut().find_map(|m| match m.phase {
+        Phase::Sending { next } if m.peer.is(peer) => Some((m, next)),
+        _ => None,
+    })?;
+    let session = member.session;
+    let frame = |content| Frame::new(slot.key(), epoch, session, content);
+    if next >= count {
+        member.phase = Phase::Streaming;
+        peer.send(frame(Content::End));
+        peer.beacon_now();
+        return None;
+    }
+    let end = (next + size).min(count);
+    member.phase = Phase::Sending { next: end };
+    let values = Bytes::from(held.values().to_le(next..end));
+    let bytes = values.len();
+    peer.send(frame(Content::Piece {
+        at: next as u64,
+        values,
+    }));
+    Some(bytes)
+}

@@ -1,0 +1,179 @@
+//! Beacons: a holder asks its followers again and again to promise that they do not serve in its place, and by that shows that it
+//! lives. They come from the tasks that serve requests: a server that hangs sends none.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use glint_protocol::{ErrorBody, ErrorCode};
+use tokio::time::Instant;
+
+use super::{
+    attach,
+    configure::DRIFT,
+    held::{Held, Phase, Role},
+    peer::Peer,
+    stream::post,
+    wire::{Answer, Attachment, Heard, Outcome, Yield, decode_beacon, encode_beacon},
+};
+use crate::server::state::{Slot, State};
+
+/// Rounds without a partition after which the way to a peer ends.
+const IDLE_ROUNDS: u32 = 20;
+
+/// Sends beacons to a peer until the way to it ends.
+pub(super) async fn run(state: Arc<State>, peer: Peer) {
+    let end = peer.end().clone();
+    tokio::select! {
+        biased;
+        () = end.cancelled() => {}
+        () = beat(&state, &peer) => {}
+    }
+}
+
+async fn beat(state: &Arc<State>, peer: &Peer) {
+    let mut idle = 0;
+    loop {
+        let attachments = attachments(state, peer);
+        if attachments.is_empty() {
+            peer.answered(Instant::now());
+            idle += 1;
+            if idle > IDLE_ROUNDS && state.peers.end_if_unused(peer) {
+                return;
+            }
+        } else {
+            idle = 0;
+            speak(state, peer, &attachments).await;
+        }
+        let pulse = state.pulse();
+        tokio::select! {
+            biased;
+            () = peer.beacon_wanted() => {}
+            () = tokio::time::sleep(Duration::from_millis(pulse.beacon_ms)) => {}
+        }
+    }
+}
+
+/// The attachments of a peer that a beacon speaks for.
+fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
+    let models = state.models.load();
+    let slots = models.slots().filter(|slot| slot.is_copied());
+    let mut attachments = Vec::new();
+    for slot in slots {
+        let held = slot.lock();
+        if held.is_holder() {
+            let of_it = held.members.iter().filter(|m| m.peer.is(peer));
+            let attached =
+                of_it.filter(|m| matches!(m.phase, Phase::Sending { .. } | Phase::Streaming));
+            attachments.extend(attached.map(|m| (slot.key(), held.epoch(), m.session)));
+        }
+    }
+    attachments
+}
+
+async fn speak(state: &Arc<State>, peer: &Peer, attachments: &[Attachment]) {
+    let pulse = state.pulse();
+    let sent = Instant::now();
+    let body = encode_beacon(&peer.hello(state), attachments);
+    let within = Duration::from_millis(pulse.lease_ms);
+    let heard: Heard = match post(peer, "/v1/copies/beacon", body.into(), within).await {
+        Ok(heard) => heard,
+        Err(error) => {
+            tracing::debug!(peer = %peer.id(), %error, "a beacon was not answered");
+            return;
+        }
+    };
+    if heard.outcomes.len() != attachments.len() {
+        return;
+    }
+    peer.answered(Instant::now());
+    let lease = pulse.lease_ms * 1000;
+    let until = state.origin.micros(sent) + lease - lease / DRIFT;
+    for (&(key, epoch, session), &outcome) in attachments.iter().zip(&heard.outcomes) {
+        if let Outcome::Has(_) = outcome
+            && let Some(slot) = state.slot(key)
+        {
+            let mut held = slot.lock();
+            let held = &mut *held;
+            if held.is_holder() && held.epoch() == epoch {
+                let found = held.members.iter_mut().find(|m| m.session == session);
+                if let Some(member) = found {
+                    member.promised = member.promised.max(until);
+                }
+                renew(&slot, held);
+            }
+        }
+        let answer = Answer {
+            incarnation: key.0,
+            partition: key.1,
+            epoch,
+            session,
+            outcome,
+        };
+        attach::take(state, peer, &answer);
+    }
+}
+
+/// Until when a holder may answer: until the first of the promises ends that it needs.
+pub(super) fn renew(slot: &Slot, held: &Held) {
+    let needed = held.members.iter().filter(|m| m.waits);
+    slot.answering
+        .leased_until(needed.map(|m| m.promised).min());
+    slot.safe.look_again();
+}
+
+/// Promises, as a follower, not to serve in place of who sent this beacon.
+///
+/// # Errors
+/// `bad_request`, `stale_order` for another start of this server, `wrong_cluster`.
+pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard, ErrorBody> {
+    let (hello, attachments) = decode_beacon(body)?;
+    state.greets(&hello)?;
+    let now = Instant::now();
+    state.heard_holder(&hello.server, hello.boot, now);
+    let outcome = |&(key, epoch, session): &Attachment| {
+        if let Some(slot) = state.slot(key) {
+            let mut held = slot.lock();
+            if held.known_epoch() > epoch {
+                return Outcome::Refused(held.known_epoch());
+            }
+            if let Role::Follower(following) = &held.role
+                && (following.epoch, following.session) == (epoch, session)
+                && held.loss().is_none()
+            {
+                held.promised = Some(now);
+                return if slot.is_installed() {
+                    Outcome::Has(slot.safe.own())
+                } else {
+                    Outcome::Pending
+                };
+            }
+        }
+        if state.receiving.is_receiving(key, epoch, session) {
+            Outcome::Pending
+        } else {
+            Outcome::Stranger
+        }
+    };
+    Ok(Heard {
+        outcomes: attachments.iter().map(outcome).collect(),
+    })
+}
+
+/// The holder before has ceased to serve in favour of this server: nothing has to be waited for.
+///
+/// # Errors
+/// As [`hear_beacon`].
+pub(in crate::server) fn hear_yield(state: &State, word: &[u8]) -> Result<(), ErrorBody> {
+    let word: Yield = serde_json::from_slice(word)
+        .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
+    state.greets(&word.hello)?;
+    if let Some(slot) = state.slot((word.incarnation, word.partition)) {
+        let mut held = slot.lock();
+        held.yielded = held.yielded.max(word.epoch);
+        if held.is_holder() && held.epoch() == word.epoch {
+            slot.answering.wait_until(0);
+            slot.safe.look_again();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Obeying the master: this server becomes the holder of a partition, stays it with other followers, or ceases to be it.
+
+use std::{sync::Arc, time::Duration};
+
+use glint_protocol::{
+    Epoch, ServerId,
+    control::HeldPartition,
+    copies::{self, CopyRole, FollowedPartition},
+    error::Hint,
+};
+
+use super::{
+    attach, beacon, detach,
+    held::{Following, Held, Member, Phase, Role},
+};
+use crate::server::state::{Slot, State};
+
+/// Clocks of two machines run apart by at most one part in so many.
+pub(super) const DRIFT: u64 = 100;
+
+/// Holds a partition as the master says: at this epoch, with these other copies. What comes late changes nothing.
+pub(in crate::server) fn hold(
+    state: &Arc<State>,
+    slot: &Arc<Slot>,
+    order: &HeldPartition,
+    peers: &[copies::Peer],
+) {
+    let mut held = slot.lock();
+    let held = &mut *held;
+    let follows = match &held.role {
+        Role::Holder => None,
+        Role::Follower(following) => Some(following.epoch),
+    };
+    let late = match follows {
+        None => {
+            order.epoch < held.epoch()
+                || (order.epoch == held.epoch() && order.revision < held.revision)
+        }
+        // At one epoch there is one holder.
+        Some(followed) => order.epoch <= followed || order.epoch < held.epoch(),
+    };
+    if late {
+        return;
+    }
+    if held.loss().is_some() {
+        held.raise_epoch(order.epoch);
+        held.role = Role::Holder;
+        return;
+    }
+    let promoted = follows.is_some();
+    let risen = promoted || order.epoch > held.epoch();
+    held.raise_epoch(order.epoch);
+    held.revision = order.revision;
+    if promoted {
+        promote(state, slot, held, order);
+    }
+    if risen {
+        // Attachments are of one epoch.
+        held.members.clear();
+    }
+    set_members(state, slot, held, order, peers);
+    if risen {
+        let sessions: Vec<u64> = (held.members.iter().filter(|m| m.waits))
+            .map(|m| m.session)
+            .collect();
+        slot.safe.begin(&sessions);
+    }
+    let epoch = held.epoch();
+    for member in &mut held.members {
+        match member.phase {
+            Phase::New if member.role != CopyRole::Former => attach::offer(slot, epoch, member),
+            Phase::Leaving | Phase::Gone => {}
+            _ if member.role == CopyRole::Former => detach::order(slot, epoch, member),
+            _ => {}
+        }
+    }
+    held.copies_changed(slot);
+    beacon::renew(slot, held);
+    slot.safe.look_again();
+}
+
+/// From a follower to the holder: it answers once the promise that it gave to the holder before has ended.
+fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPartition) {
+    held.role = Role::Holder;
+    held.hint = None;
+    held.inherited = held.position();
+    let lease = state.pulse().lease_ms * 1000;
+    // A start that has forgotten its promises keeps all that it may have given.
+    let forgotten = slot.recovered && !order.copies.is_empty();
+    let promised = held
+        .promised
+        .take()
+        .map(|at| state.origin.micros(at) + lease)
+        .or(forgotten.then_some(lease));
+    match promised {
+        Some(until) if held.yielded < order.epoch => {
+            slot.answering.wait_until(until);
+            let now = state.origin.micros(tokio::time::Instant::now());
+            look_again_in(state, slot, until.saturating_sub(now));
+        }
+        _ => slot.answering.wait_until(0),
+    }
+    tracing::info!(
+        model = %slot.description.model, partition = slot.description.partition, epoch = %order.epoch,
+        position = %held.position(), "partition taken over"
+    );
+}
+
+/// Has whoever waits for a partition look again after so many microseconds.
+fn look_again_in(state: &Arc<State>, slot: &Arc<Slot>, micros: u64) {
+    let slot = Arc::clone(slot);
+    state.spawn(async move {
+        tokio::time::sleep(Duration::from_micros(micros + 1)).await;
+        slot.safe.look_again();
+    });
+}
+
+fn set_members(
+    state: &Arc<State>,
+    slot: &Arc<Slot>,
+    held: &mut Held,
+    order: &HeldPartition,
+    peers: &[copies::Peer],
+) {
+    let mut before = std::mem::take(&mut held.members);
+    for place in &order.copies {
+        let Some(peer) = peers.get(place.peer as usize) else {
+            continue;
+        };
+        if peer.id == state.id {
+            continue;
+        }
+        let Some(peer) = state.peers.to(state, peer) else {
+            continue;
+        };
+        let known = before.iter().position(|m| m.peer.is(&peer));
+        let mut member = match known {
+            Some(at) => before.swap_remove(at),
+            None => Member {
+                peer,
+                role: place.role,
+                session: state.next_session(),
+                phase: Phase::New,
+                waits: false,
+                given_up: false,
+                has: None,
+                promised: 0,
+                behind: None,
+            },
+        };
+        member.role = place.role;
+        member.given_up = false;
+        let waits = place.role == CopyRole::InSync;
+        if waits && !member.waits {
+            // What it has reported counts; without a report nothing is safe before it has everything.
+            slot.safe
+                .require(member.session, member.has.unwrap_or_default());
+        } else if !waits && member.waits {
+            slot.safe.release(member.session);
+        }
+        member.waits = waits;
+        held.members.push(member);
+    }
+    for gone in before {
+        slot.safe.release(gone.session);
+    }
+}
+
+/// Follows a partition that another server holds: who held it until now stops at once, and lets the other begin.
+pub(in crate::server) fn follow(
+    state: &Arc<State>,
+    slot: &Arc<Slot>,
+    order: &FollowedPartition,
+    peers: &[copies::Peer],
+) {
+    let Some(holder) = peers.get(order.holder as usize) else {
+        return;
+    };
+    let mut held = slot.lock();
+    let hint = Hint {
+        server: holder.id.clone(),
+        url: holder.url.clone(),
+        epoch: order.epoch,
+    };
+    let epoch = held.epoch();
+    match &mut held.role {
+        Role::Holder if epoch < order.epoch => {
+            let served = held.loss().is_none();
+            depose(state, slot, &mut held, order.epoch, Some(hint));
+            drop(held);
+            if served {
+                detach::give_way(state, slot, order.epoch, holder);
+            }
+        }
+        Role::Holder => {}
+        Role::Follower(following) => {
+            if following.epoch < order.epoch {
+                *following = Following {
+                    epoch: order.epoch,
+                    session: 0,
+                    holder: Some(holder.id.clone()),
+                };
+            }
+            if held
+                .hint
+                .as_ref()
+                .is_none_or(|known| known.epoch <= hint.epoch)
+            {
+                held.hint = Some(hint);
+            }
+        }
+    }
+}
+
+/// Ceases to be the holder: another is, at this epoch. What waits for a verdict gets none.
+pub(super) fn depose(
+    state: &State,
+    slot: &Slot,
+    held: &mut Held,
+    epoch: Epoch,
+    hint: Option<Hint>,
+) {
+    let holder: Option<ServerId> = hint.as_ref().map(|hint| hint.server.clone());
+    tracing::info!(
+        model = %slot.description.model, partition = slot.description.partition, %epoch,
+        "partition handed over"
+    );
+    held.role = Role::Follower(Following {
+        epoch,
+        session: 0,
+        holder,
+    });
+    held.members.clear();
+    held.promised = None;
+    held.hint = hint;
+    slot.answering.leased_until(None);
+    slot.answering.wait_until(0);
+    slot.safe.depose();
+    state.copies_changed.notify_one();
+}

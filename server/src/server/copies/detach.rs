@@ -1,0 +1,165 @@
+//! Letting a copy go: a holder has a former follower drop its copy, and one that was deposed lets the new holder begin.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use glint_protocol::{Durability, Epoch, ErrorBody, ErrorCode, copies};
+use glint_world::{Disk, disk::unsynced, http::Frames};
+use serde::Deserialize;
+
+use super::{
+    held::{Member, Phase, Role},
+    stream::post,
+    wire::{Content, Frame, Key, Yield},
+};
+use crate::{
+    log::{
+        Entry,
+        record::{Header, Kind},
+        snapshot,
+    },
+    safe::SafePosition,
+    server::state::{Model, Slot, State},
+};
+
+/// How long the new holder may take to answer; it waits for the end of the lease if it is not told.
+const YIELD_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Deserialize)]
+struct Done {}
+
+/// Has a former follower drop its copy.
+pub(super) fn order(slot: &Slot, epoch: Epoch, member: &mut Member) {
+    member.phase = Phase::Leaving;
+    let frame = Frame::new(slot.key(), epoch, member.session, Content::Detach);
+    member.peer.send(frame);
+}
+
+/// Tells the new holder that this server has ceased to serve.
+pub(super) fn give_way(state: &Arc<State>, slot: &Arc<Slot>, epoch: Epoch, to: &copies::Peer) {
+    if to.id == state.id {
+        return;
+    }
+    let Some(peer) = state.peers.to(state, to) else {
+        return;
+    };
+    let (incarnation, partition) = slot.key();
+    let inside = Arc::clone(state);
+    state.spawn(async move {
+        let word = Yield {
+            hello: peer.hello(&inside),
+            incarnation,
+            partition,
+            epoch,
+        };
+        let Ok(body) = serde_json::to_vec(&word) else {
+            return;
+        };
+        let told = post::<Done>(&peer, "/v1/copies/yield", Frames::from(body), YIELD_WITHIN);
+        if let Err(error) = told.await {
+            tracing::debug!(peer = %peer.id(), %error, "the new holder could not be told");
+        }
+    });
+}
+
+/// Drops the copy of a partition that this server follows, unless it is of a later epoch or attachment; true once it is gone for
+/// good.
+///
+/// # Errors
+/// `storage_failed`.
+pub(super) async fn drop_copy(
+    state: &Arc<State>,
+    key: Key,
+    epoch: Epoch,
+    session: u64,
+) -> Result<bool, ErrorBody> {
+    if !state.receiving.forbid(key, epoch, session) {
+        return Ok(false);
+    }
+    let _one_at_a_time = state.obeying.lock().await;
+    let Some(slot) = state.slot(key) else {
+        return Ok(true);
+    };
+    {
+        let held = slot.lock();
+        let later = match &held.role {
+            Role::Holder => held.loss().is_none() || held.epoch() >= epoch,
+            Role::Follower(following) => (following.epoch, following.session) > (epoch, session),
+        };
+        if later {
+            return Ok(false);
+        }
+    }
+    let mut models = state.models.load().by_incarnation.clone();
+    remove(&mut models, key);
+    state.put_models(models);
+    forget_files(state, key, slot.description.durability).await?;
+    tracing::info!(
+        model = %slot.description.model, partition = key.1, %epoch, "copy dropped"
+    );
+    Ok(true)
+}
+
+fn remove(models: &mut BTreeMap<glint_protocol::Incarnation, Arc<Model>>, key: Key) {
+    let Some(model) = models.get(&key.0) else {
+        return;
+    };
+    let mut slots = model.slots.clone();
+    if let Some(slot) = slots.get_mut(key.1 as usize) {
+        *slot = None;
+    }
+    if slots.iter().all(Option::is_none) {
+        models.remove(&key.0);
+    } else {
+        let spec = Arc::clone(&model.spec);
+        models.insert(key.0, Arc::new(Model { spec, slots }));
+    }
+}
+
+/// Notes that what the files have of a partition counts no more, and removes its snapshot.
+async fn forget_files(state: &State, key: Key, durability: Durability) -> Result<(), ErrorBody> {
+    let (Some(log), Some(disk)) = (state.log.get(), &state.disk) else {
+        return Ok(());
+    };
+    if !durability.is_logged() {
+        return Ok(());
+    }
+    let failed = |why: String| ErrorBody::new(ErrorCode::StorageFailed, why);
+    let at = log.append(Entry {
+        header: Header::new(Kind::Release, key.0, key.1, state.boot, &[]),
+        payload: Bytes::new(),
+        safe: Arc::new(SafePosition::default()),
+        durability: Durability::Sync,
+    });
+    state.released().push((key, at));
+    let reached = log.reached(log.next_offset()).await;
+    reached.map_err(|failure| failed(failure.to_string()))?;
+    let _files = state.files.lock().await;
+    let cleared = clear(&**disk, key).await;
+    if let Err(error) = &cleared
+        && glint_world::disk::is_unsynced(error)
+    {
+        log.fail(error);
+    }
+    cleared.map_err(|error| failed(format!("the files of a copy cannot be removed: {error}")))?;
+    state.released().retain(|(released, _)| *released != key);
+    Ok(())
+}
+
+async fn clear(disk: &dyn Disk, key: Key) -> std::io::Result<()> {
+    let (name, lost) = (
+        snapshot::name(key.0, key.1),
+        snapshot::lost_name(key.0, key.1),
+    );
+    let mut removed = false;
+    for (file, _) in disk.list().await? {
+        if file == name || file == lost {
+            disk.remove(&file).await?;
+            removed = true;
+        }
+    }
+    if removed {
+        disk.sync_directory().await.map_err(unsynced)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! What the lock of a slot guards: the partition, what this server is to it, and who else has copies.
+
+use std::ops::{Deref, DerefMut};
+
+use bytes::Bytes;
+use glint_protocol::{
+    Epoch, ErrorBody, ErrorCode, Position, ServerId, copies::CopyRole, error::Hint, ids::Revision,
+};
+use tokio::time::Instant;
+
+use super::{
+    peer::Peer,
+    tail::Tail,
+    wire::{Frame, Key},
+};
+use crate::{
+    log::record::Header,
+    partition::{Description, Partition},
+    server::state::Slot,
+};
+
+/// What this server is to a partition.
+#[derive(Clone, Debug)]
+pub(in crate::server) enum Role {
+    /// It serves.
+    Holder,
+    /// Another holds it, or is going to be told to.
+    Follower(Following),
+}
+
+/// A follower's side of an attachment.
+#[derive(Clone, Debug, Default)]
+pub(in crate::server) struct Following {
+    /// The epoch of the holder: records of another are not taken.
+    pub(super) epoch: Epoch,
+    /// The attachment; 0 when there is none in this epoch yet.
+    pub(super) session: u64,
+    /// Who is at the other end of it.
+    pub(super) holder: Option<ServerId>,
+}
+
+/// Another copy, as its holder sees it.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// The way to it.
+    pub(super) peer: Peer,
+    /// What the master has confirmed it to be.
+    pub(super) role: CopyRole,
+    /// The attachment: what is said by it about another counts for nothing.
+    pub(super) session: u64,
+    pub(super) phase: Phase,
+    /// Whether acknowledgements wait for its word: it is in sync, or is asked to be added.
+    pub(super) waits: bool,
+    /// Whether the master is to be asked to take it out of the in-sync set.
+    pub(super) given_up: bool,
+    /// What it has reported to have in this session.
+    pub(super) has: Option<Position>,
+    /// Until when it will not serve in our place, in microseconds since our start.
+    pub(super) promised: u64,
+    /// What it had when it was looked at last, and since when it has not come further though there is more.
+    pub(super) behind: Option<(Position, Instant)>,
+}
+
+/// How far an attachment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// To be offered.
+    New,
+    /// Offered: its answer says what it lacks.
+    Offered,
+    /// The pieces of the state are sent, from this value on; records go out as they come.
+    Sending {
+        /// The next value to be sent.
+        next: usize,
+    },
+    /// Records go out as they come.
+    Streaming,
+    /// To be detached; once it is, the master is told.
+    Leaving,
+    /// Detached, which the master does not know yet.
+    Gone,
+}
+
+/// What the lock of a slot guards.
+#[derive(Debug)]
+pub(in crate::server) struct Held {
+    partition: Partition,
+    pub(super) role: Role,
+    /// Of the configuration that was obeyed last.
+    pub(super) revision: Revision,
+    /// The other copies, while this is the holder.
+    pub(super) members: Vec<Member>,
+    pub(super) tail: Option<Tail>,
+    /// What it had when it became the holder: any of it may have been acknowledged.
+    pub(super) inherited: Position,
+    /// When this follower last promised its holder not to serve.
+    pub(super) promised: Option<Instant>,
+    /// The holder before has ceased to serve in favour of this epoch: its lease is not waited for.
+    pub(super) yielded: Epoch,
+    /// Who holds it, as far as this server knows.
+    pub(super) hint: Option<Hint>,
+}
+
+impl Deref for Held {
+    type Target = Partition;
+
+    fn deref(&self) -> &Partition {
+        &self.partition
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Partition {
+        &mut self.partition
+    }
+}
+
+impl Held {
+    /// A partition in this role, with no other copies; `keeps_tail` if followers are to be expected.
+    pub(in crate::server) fn new(
+        partition: Partition,
+        role: Role,
+        description: &Description,
+        keeps_tail: bool,
+    ) -> Self {
+        Self {
+            partition,
+            role,
+            revision: Revision(0),
+            members: Vec::new(),
+            inherited: Position(0),
+            tail: keeps_tail.then(|| Tail::new(description.value_bytes())),
+            promised: None,
+            yielded: Epoch(0),
+            hint: None,
+        }
+    }
+
+    /// Whether this server is the holder.
+    pub(in crate::server) fn is_holder(&self) -> bool {
+        matches!(self.role, Role::Holder)
+    }
+
+    /// The highest epoch that this copy has heard of: messages of lower ones come late.
+    pub(in crate::server) fn known_epoch(&self) -> Epoch {
+        let followed = match &self.role {
+            Role::Holder => Epoch(0),
+            Role::Follower(following) => following.epoch,
+        };
+        self.partition.epoch().max(followed)
+    }
+
+    /// Whether requests are for this server to answer.
+    ///
+    /// # Errors
+    /// `stale_map`, with a hint at who holds the partition if that is known.
+    pub(in crate::server) fn serves(&self, description: &Description) -> Result<(), ErrorBody> {
+        if self.is_holder() {
+            return Ok(());
+        }
+        Err(self.elsewhere(description))
+    }
+
+    /// What to answer when another server holds the partition.
+    pub(in crate::server) fn elsewhere(&self, description: &Description) -> ErrorBody {
+        ErrorBody::new(
+            ErrorCode::StaleMap,
+            format!(
+                "this server does not hold partition {} of model '{}' any more; take a fresh map",
+                description.partition, description.model
+            ),
+        )
+        .with(|detail| {
+            detail.epoch = Some(self.known_epoch());
+            detail.hint.clone_from(&self.hint);
+        })
+    }
+
+    /// To be called when the followers have changed.
+    pub(super) fn copies_changed(&self, slot: &Slot) {
+        slot.note_copied(self.is_copied());
+    }
+
+    /// Whether records have to be kept or sent anywhere but to the log.
+    pub(in crate::server) fn is_copied(&self) -> bool {
+        self.tail.is_some() || !self.members.is_empty()
+    }
+
+    /// Sends a record that was applied just now to everyone who is attached.
+    pub(in crate::server) fn copy_out(&mut self, key: Key, header: Header, payload: &Bytes) {
+        let epoch = self.partition.epoch();
+        for member in &self.members {
+            if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) {
+                member.peer.send(Frame::append(
+                    key,
+                    epoch,
+                    member.session,
+                    header,
+                    payload.clone(),
+                ));
+            }
+        }
+        if let Some(tail) = &mut self.tail {
+            tail.push(header, payload.clone());
+        }
+    }
+
+    /// How many copies are in sync by the master's word, this one included.
+    pub(in crate::server) fn in_sync(&self) -> usize {
+        let others = self.members.iter();
+        1 + others.filter(|m| m.role == CopyRole::InSync).count()
+    }
+
+    /// Whether what is on its way to a copy that acknowledgements wait for is more than may be.
+    pub(in crate::server) fn is_congested(&self) -> bool {
+        self.members.iter().any(|m| m.peer.is_congested())
+    }
+}

@@ -1,0 +1,187 @@
+//! Copies whose state is still arriving. They take no part in anything until they are whole; what they are going to replace stays.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use glint_protocol::{Epoch, ModelSpec, Position, ServerId};
+
+use super::wire::Key;
+use crate::{
+    log::{
+        record::Header,
+        replayed,
+        snapshot::{self, About},
+        u32_at,
+    },
+    partition::{Description, Partition},
+};
+
+/// Attachments that were ended are remembered for so many partitions.
+const MOST_FLOORS: usize = 1 << 16;
+
+/// A copy whose state is arriving.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) description: Description,
+    pub(super) spec: Arc<ModelSpec>,
+    pub(super) partition: Partition,
+    pub(super) epoch: Epoch,
+    pub(super) session: u64,
+    pub(super) holder: ServerId,
+    /// How many values have arrived.
+    values: usize,
+}
+
+/// Why a copy cannot go on arriving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// Something before is missing, or it is not what was announced.
+    Gap,
+    /// There is no memory for it.
+    Full,
+}
+
+impl Incoming {
+    /// Begins with everything but the values.
+    pub(super) fn begin(
+        key: Key,
+        (epoch, session): (Epoch, u64),
+        holder: ServerId,
+        content: &Bytes,
+    ) -> Result<Self, Broken> {
+        let (length, rest) = content.split_at_checked(4).ok_or(Broken::Gap)?;
+        let (about, ledger) = rest
+            .split_at_checked(u32_at(length, 0) as usize)
+            .ok_or(Broken::Gap)?;
+        let about: About = serde_json::from_slice(about).map_err(|_| Broken::Gap)?;
+        let valid = (about.incarnation, about.partition) == key
+            && about.spec.check().is_ok()
+            && about.partition < about.spec.partition_count;
+        let ledger = snapshot::decode_ledger(ledger)
+            .filter(|_| valid)
+            .ok_or(Broken::Gap)?;
+        let spec = Arc::new(about.spec);
+        let description = Description::new(&spec, key.0, key.1);
+        let partition = Partition::blank(&description, &spec, ledger, about.position, about.epoch)
+            .map_err(|_| Broken::Full)?;
+        Ok(Self {
+            description,
+            spec,
+            partition,
+            epoch,
+            session,
+            holder,
+            values: 0,
+        })
+    }
+
+    /// Takes values, if they are the next; those that came before are fine.
+    pub(super) fn piece(&mut self, at: u64, values: &[u8]) -> Result<(), Broken> {
+        let at = usize::try_from(at).map_err(|_| Broken::Gap)?;
+        if at < self.values {
+            return Ok(());
+        }
+        let size = self.description.element.size();
+        let whole = values.len().is_multiple_of(size);
+        let end = at + values.len() / size;
+        if at > self.values || !whole || end > self.partition.values().len() {
+            return Err(Broken::Gap);
+        }
+        self.partition.put_values(at, values);
+        self.values = end;
+        Ok(())
+    }
+
+    /// Takes a record, if it is the next; one that came before is fine.
+    pub(super) fn append(&mut self, header: &Header, payload: &[u8]) -> Result<(), Broken> {
+        if header.position <= self.partition.position() {
+            return Ok(());
+        }
+        if !replayed::follows(&self.partition, header) {
+            return Err(Broken::Gap);
+        }
+        replayed::apply(&self.description, &mut self.partition, header, payload)
+            .map_err(|_| Broken::Gap)
+    }
+
+    /// Whether all values have arrived.
+    pub(super) fn is_whole(&self) -> bool {
+        self.values == self.partition.values().len()
+    }
+
+    /// Its last record.
+    pub(super) fn position(&self) -> Position {
+        self.partition.position()
+    }
+}
+
+/// What is arriving at a server, and which attachments have ended.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Receiving {
+    arriving: Mutex<Arriving>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Arriving {
+    pub(super) copies: BTreeMap<Key, Incoming>,
+    /// Per partition: attachments up to this one are not taken any more.
+    floors: BTreeMap<Key, (Epoch, u64)>,
+}
+
+impl Arriving {
+    /// Whether an attachment may still be taken.
+    pub(super) fn admits(&self, key: Key, epoch: Epoch, session: u64) -> bool {
+        self.floors
+            .get(&key)
+            .is_none_or(|floor| *floor < (epoch, session))
+    }
+}
+
+impl Receiving {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Arriving> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the state of this attachment is arriving.
+    pub(super) fn is_receiving(&self, key: Key, epoch: Epoch, session: u64) -> bool {
+        let arriving = self.lock();
+        let found = arriving.copies.get(&key);
+        found.is_some_and(|i| (i.epoch, i.session) == (epoch, session))
+    }
+
+    /// Bytes of values that are arriving.
+    pub(in crate::server) fn bytes(&self) -> u64 {
+        let arriving = self.lock();
+        let copies = arriving.copies.values();
+        copies.map(|i| i.partition.values().bytes() as u64).sum()
+    }
+
+    /// Takes no attachment of a partition up to this one any more; false when a later one has begun.
+    pub(super) fn forbid(&self, key: Key, epoch: Epoch, session: u64) -> bool {
+        let mut arriving = self.lock();
+        if let Some(incoming) = arriving.copies.get(&key) {
+            if (incoming.epoch, incoming.session) > (epoch, session) {
+                return false;
+            }
+            arriving.copies.remove(&key);
+        }
+        if arriving.floors.len() >= MOST_FLOORS {
+            // A late message of that attachment would then be answered with an offer that nobody made: it is refused for its
+            // session at the latest.
+            arriving.floors.pop_first();
+        }
+        let floor = arriving.floors.entry(key).or_default();
+        *floor = (*floor).max((epoch, session));
+        true
+    }
+
+    /// Lets go of what was dropped.
+    pub(in crate::server) fn forget(&self, gone: impl Fn(&Key) -> bool) {
+        let mut arriving = self.lock();
+        arriving.copies.retain(|key, _| !gone(key));
+        arriving.floors.retain(|key, _| !gone(key));
+    }
+}

@@ -1,0 +1,215 @@
+//! The way to one other server that follows partitions of this one: frames queue up for it, and go out in the order of each
+//! partition, by a few streams side by side.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use glint_protocol::{ServerId, copies};
+use glint_world::{
+    Shutdown,
+    http::{Connections, Url},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    beacon, stream,
+    wire::{Frame, Hello, Key},
+};
+use crate::server::state::{Slot, State};
+
+/// Streams to one server: a partition always goes by the same.
+pub(super) const STREAMS: usize = 4;
+/// Bytes that may wait for one server before pushes to what it follows have to.
+const CONGESTED: usize = 64 << 20;
+
+/// The way to one start of another server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    known: copies::Peer,
+    connections: Connections,
+    streams: [Stream; STREAMS],
+    /// When it answered a beacon last; at first, when it was made.
+    heard: Mutex<Instant>,
+    beacon: Notify,
+    end: Shutdown,
+}
+
+/// What waits for one stream.
+#[derive(Debug, Default)]
+struct Stream {
+    queue: Mutex<Queue>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    /// Partitions whose states are being sent.
+    feeding: VecDeque<Arc<Slot>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they guard is changed in single steps.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peer {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(super) fn id(&self) -> &ServerId {
+        &self.0.known.id
+    }
+
+    pub(super) fn connections(&self) -> &Connections {
+        &self.0.connections
+    }
+
+    pub(super) fn end(&self) -> &Shutdown {
+        &self.0.end
+    }
+
+    /// Who speaks to whom over it.
+    pub(super) fn hello(&self, state: &State) -> Hello {
+        Hello {
+            cluster: state.heard().cluster.unwrap_or_default(),
+            server: state.id.clone(),
+            boot: state.boot,
+            to: self.0.known.boot,
+        }
+    }
+
+    fn stream(key: Key) -> usize {
+        (key.0.model.0 as usize).wrapping_add(key.1 as usize) % STREAMS
+    }
+
+    /// Has a frame sent, after those of the same partition that came before: call it under the lock of the partition.
+    pub(super) fn send(&self, frame: Frame) {
+        let stream = &self.0.streams[Self::stream(frame.key)];
+        {
+            let mut queue = lock(&stream.queue);
+            queue.bytes += frame.bytes();
+            queue.frames.push_back(frame);
+        }
+        stream.wake.notify_one();
+    }
+
+    /// Has the state of a partition sent, piece by piece.
+    pub(super) fn feed(&self, slot: &Arc<Slot>) {
+        let stream = &self.0.streams[Self::stream(slot.key())];
+        lock(&stream.queue).feeding.push_back(Arc::clone(slot));
+        stream.wake.notify_one();
+    }
+
+    /// The partition whose state is next to be sent by a stream.
+    pub(super) fn feeding(&self, stream: usize) -> Option<Arc<Slot>> {
+        lock(&self.0.streams[stream].queue).feeding.front().cloned()
+    }
+
+    /// The state of the partition that was next is sent, or is not to be.
+    pub(super) fn fed(&self, stream: usize) {
+        lock(&self.0.streams[stream].queue).feeding.pop_front();
+    }
+
+    /// Takes what waits for a stream, up to about so many bytes.
+    pub(super) fn take(&self, stream: usize, most: usize) -> Vec<Frame> {
+        let mut queue = lock(&self.0.streams[stream].queue);
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while let Some(frame) = queue.frames.front() {
+            let more = frame.bytes();
+            if bytes > 0 && bytes + more > most {
+                break;
+            }
+            bytes += more;
+            taken.extend(queue.frames.pop_front());
+        }
+        queue.bytes -= bytes;
+        taken
+    }
+
+    /// Waits until something is put into a stream.
+    pub(super) async fn woken(&self, stream: usize) {
+        self.0.streams[stream].wake.notified().await;
+    }
+
+    pub(super) fn is_congested(&self) -> bool {
+        let streams = self.0.streams.iter();
+        streams.map(|s| lock(&s.queue).bytes).sum::<usize>() > CONGESTED
+    }
+
+    /// It has answered a beacon.
+    pub(super) fn answered(&self, at: Instant) {
+        *lock(&self.0.heard) = at;
+    }
+
+    /// When it answered last.
+    pub(super) fn heard(&self) -> Instant {
+        *lock(&self.0.heard)
+    }
+
+    /// Has a beacon sent at once.
+    pub(super) fn beacon_now(&self) {
+        self.0.beacon.notify_one();
+    }
+
+    pub(super) async fn beacon_wanted(&self) {
+        self.0.beacon.notified().await;
+    }
+}
+
+/// The servers that follow partitions of this one.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Peers(Mutex<BTreeMap<ServerId, Peer>>);
+
+impl Peers {
+    /// The way to a server; a new one if it has started again since, or moved. None when its URL cannot be one.
+    pub(super) fn to(&self, state: &Arc<State>, known: &copies::Peer) -> Option<Peer> {
+        let mut peers = lock(&self.0);
+        if let Some(peer) = peers.get(&known.id) {
+            if peer.0.known == *known {
+                return Some(peer.clone());
+            }
+            peer.0.end.cancel();
+        }
+        let url: Url = known.url.parse().ok()?;
+        let peer = Peer(Arc::new(Shared {
+            known: known.clone(),
+            // One for beacons beside those of the streams.
+            connections: Connections::new(state.world.clone(), url, STREAMS + 2),
+            streams: std::array::from_fn(|_| Stream::default()),
+            heard: Mutex::new(Instant::now()),
+            beacon: Notify::new(),
+            end: state.ending.child_token(),
+        }));
+        for index in 0..STREAMS {
+            state.spawn(stream::run(Arc::clone(state), peer.clone(), index));
+        }
+        state.spawn(beacon::run(Arc::clone(state), peer.clone()));
+        peers.insert(known.id.clone(), peer.clone());
+        Some(peer)
+    }
+
+    /// Ends the way to a server that no partition names any more; whether it did.
+    pub(super) fn end_if_unused(&self, peer: &Peer) -> bool {
+        let mut peers = lock(&self.0);
+        // Its own tasks hold it, the caller among them, and this map while it is the present way.
+        let present = peers.get(peer.id()).is_some_and(|p| p.is(peer));
+        let own = STREAMS + 1 + usize::from(present);
+        if Arc::strong_count(&peer.0) > own {
+            return false;
+        }
+        if present {
+            peers.remove(peer.id());
+        }
+        peer.0.end.cancel();
+        true
+    }
+}

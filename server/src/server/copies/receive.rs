@@ -1,0 +1,298 @@
+//! The follower's side: takes what a holder sends, in its order, and answers what it has. Everything may come twice, or late.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use glint_protocol::{Epoch, ErrorBody, ErrorCode, Position, ServerId};
+
+pub(in crate::server) use super::incoming::Receiving;
+use super::{
+    configure, detach,
+    held::{Following, Role},
+    incoming::{Broken, Incoming},
+    install::install,
+    wire::{Answer, Answers, Content, Frame, Key, Outcome, decode},
+};
+use crate::{
+    log::replayed,
+    server::state::{Slot, State},
+};
+
+/// What is to be answered about one attachment.
+enum Pending {
+    Now(Outcome),
+    /// What the partition has, once it has everything up to here.
+    Once(Arc<Slot>, Position),
+}
+
+/// Takes a row of frames, and answers once this server has what they bring.
+///
+/// # Errors
+/// `bad_request`, `stale_order` for another start of this server, `wrong_cluster`, `retry` when the log has failed.
+pub(in crate::server) async fn take(state: &Arc<State>, body: Bytes) -> Result<Answers, ErrorBody> {
+    let (hello, frames) = decode(body)?;
+    state.greets(&hello)?;
+    let mut pending: BTreeMap<(Key, Epoch, u64), Pending> = BTreeMap::new();
+    for frame in frames {
+        let name = (frame.key, frame.epoch, frame.session);
+        let outcome = one(state, &hello.server, frame).await?;
+        pending.insert(name, outcome);
+    }
+    if let Some(log) = state.log.get() {
+        log.wake();
+    }
+    let mut answers = Vec::with_capacity(pending.len());
+    for (((incarnation, partition), epoch, session), pending) in pending {
+        let outcome = match pending {
+            Pending::Now(outcome) => outcome,
+            Pending::Once(slot, position) => owned(state, &slot, position).await?,
+        };
+        answers.push(Answer {
+            incarnation,
+            partition,
+            epoch,
+            session,
+            outcome,
+        });
+    }
+    Ok(Answers { answers })
+}
+
+/// Waits until this copy has everything up to a position, as its model's durability asks for.
+async fn owned(state: &State, slot: &Slot, position: Position) -> Result<Outcome, ErrorBody> {
+    let has = async {
+        slot.safe.owned(position).await;
+        Outcome::Has(slot.safe.own())
+    };
+    let Some(log) = state.log.get() else {
+        return Ok(has.await);
+    };
+    tokio::select! {
+        biased;
+        has = has => Ok(has),
+        failure = log.failed() => Err(ErrorBody::new(ErrorCode::Retry, failure.to_string())),
+    }
+}
+
+async fn one(state: &Arc<State>, from: &ServerId, frame: Frame) -> Result<Pending, ErrorBody> {
+    let Frame {
+        key,
+        epoch,
+        session,
+        content,
+    } = frame;
+    let outcome = match content {
+        Content::Offer => offered(state, from, key, epoch, session),
+        Content::Append { header, payload } => {
+            return Ok(append(state, key, (epoch, session), &header, payload));
+        }
+        Content::Begin(content) => begin(state, from, key, (epoch, session), &content),
+        Content::Piece { at, values } => {
+            arriving(state, key, (epoch, session), |i| i.piece(at, &values))
+        }
+        Content::End => {
+            let whole = {
+                let mut arriving = state.receiving.lock();
+                let whole = arriving.copies.get(&key).is_some_and(|incoming| {
+                    (incoming.epoch, incoming.session) == (epoch, session) && incoming.is_whole()
+                });
+                whole.then(|| arriving.copies.remove(&key)).flatten()
+            };
+            match whole {
+                Some(incoming) => install(state, key, incoming).await,
+                // Installed already, or never whole.
+                None => present(state, key, epoch, session),
+            }
+        }
+        Content::Detach => {
+            if detach::drop_copy(state, key, epoch, session).await? {
+                Outcome::Detached
+            } else {
+                Outcome::Stranger
+            }
+        }
+    };
+    Ok(Pending::Now(outcome))
+}
+
+/// What there is of an attachment whose state has arrived.
+fn present(state: &State, key: Key, epoch: Epoch, session: u64) -> Outcome {
+    let Some(slot) = state.slot(key) else {
+        return Outcome::Stranger;
+    };
+    let held = slot.lock();
+    match &held.role {
+        Role::Follower(f) if (f.epoch, f.session) == (epoch, session) => {
+            if slot.is_installed() {
+                Outcome::Has(slot.safe.own())
+            } else {
+                Outcome::Pending
+            }
+        }
+        _ if held.known_epoch() > epoch => Outcome::Refused(held.known_epoch()),
+        _ => Outcome::Stranger,
+    }
+}
+
+/// An attachment begins: records of it, and of no other, are taken from now on.
+fn offered(state: &Arc<State>, from: &ServerId, key: Key, epoch: Epoch, session: u64) -> Outcome {
+    if !state.receiving.lock().admits(key, epoch, session) {
+        return Outcome::Stranger;
+    }
+    let Some(slot) = state.slot(key) else {
+        return Outcome::Attached(None);
+    };
+    let mut held = slot.lock();
+    let known = held.known_epoch();
+    if known > epoch || (held.is_holder() && known == epoch) {
+        return Outcome::Refused(known);
+    }
+    if held.is_holder() {
+        // Only a holder that the master has made one speaks at a higher epoch.
+        configure::depose(state, &slot, &mut held, epoch, None);
+    }
+    let whole = held.loss().is_none() && slot.is_installed();
+    let last = (held.last_epoch(), held.position());
+    if let Role::Follower(following) = &mut held.role {
+        if (following.epoch, following.session) > (epoch, session) {
+            return Outcome::Stranger;
+        }
+        // A copy that is being put in place is of the attachment by which it came, and of no other.
+        if !whole {
+            return Outcome::Attached(None);
+        }
+        *following = Following {
+            epoch,
+            session,
+            holder: Some(from.clone()),
+        };
+        held.promised = None;
+    }
+    Outcome::Attached(Some(last))
+}
+
+fn begin(
+    state: &Arc<State>,
+    from: &ServerId,
+    key: Key,
+    (epoch, session): (Epoch, u64),
+    content: &Bytes,
+) -> Outcome {
+    if state.tombstones().reason(key.0).is_some() {
+        return Outcome::Stranger;
+    }
+    if let Some(slot) = state.slot(key) {
+        let held = slot.lock();
+        if held.known_epoch() > epoch {
+            return Outcome::Refused(held.known_epoch());
+        }
+        let installed = matches!(&held.role, Role::Follower(f) if (f.epoch, f.session) >= (epoch, session))
+            && slot.is_of(epoch, session);
+        if installed {
+            return Outcome::Pending;
+        }
+    }
+    {
+        let arriving = state.receiving.lock();
+        if !arriving.admits(key, epoch, session) {
+            return Outcome::Stranger;
+        }
+        if let Some(incoming) = arriving.copies.get(&key) {
+            if (incoming.epoch, incoming.session) == (epoch, session) {
+                return Outcome::Pending;
+            }
+            if (incoming.epoch, incoming.session) > (epoch, session) {
+                return Outcome::Stranger;
+            }
+        }
+    }
+    let incoming = match Incoming::begin(key, (epoch, session), from.clone(), content) {
+        Ok(incoming) => incoming,
+        Err(Broken::Gap) => return Outcome::Stranger,
+        Err(Broken::Full) => return Outcome::Full,
+    };
+    let logged = incoming.description.durability.is_logged();
+    if logged && state.log.get().is_none() {
+        return Outcome::Full;
+    }
+    // The copy that it replaces goes once it is whole.
+    let replaced = state
+        .slot(key)
+        .map_or(0, |slot| slot.lock().values().bytes() as u64);
+    let bytes = incoming.description.value_bytes();
+    let used = state.models.load().bytes() + state.receiving.bytes();
+    if used.saturating_sub(replaced).saturating_add(bytes) > state.capacity_bytes {
+        tracing::warn!(
+            model = %incoming.description.model, partition = key.1, bytes,
+            "no room for a copy; give this server more memory (--memory), or add servers"
+        );
+        return Outcome::Full;
+    }
+    state.receiving.lock().copies.insert(key, incoming);
+    Outcome::Pending
+}
+
+/// Does something to the copy that is arriving by this attachment.
+fn arriving(
+    state: &State,
+    key: Key,
+    (epoch, session): (Epoch, u64),
+    take: impl FnOnce(&mut Incoming) -> Result<(), Broken>,
+) -> Outcome {
+    let mut arriving = state.receiving.lock();
+    let found = arriving.copies.get_mut(&key);
+    let Some(incoming) = found.filter(|i| (i.epoch, i.session) == (epoch, session)) else {
+        drop(arriving);
+        return present(state, key, epoch, session);
+    };
+    match take(incoming) {
+        Ok(()) => Outcome::Pending,
+        Err(_) => {
+            arriving.copies.remove(&key);
+            Outcome::Stranger
+        }
+    }
+}
+
+fn append(
+    state: &Arc<State>,
+    key: Key,
+    (epoch, session): (Epoch, u64),
+    header: &crate::log::record::Header,
+    payload: Bytes,
+) -> Pending {
+    if let Some(slot) = state.slot(key) {
+        let mut held = slot.lock();
+        let of_it =
+            matches!(&held.role, Role::Follower(f) if (f.epoch, f.session) == (epoch, session));
+        if of_it && held.loss().is_none() {
+            if header.position <= held.position() {
+                // It came before.
+            } else if !replayed::follows(&held, header) {
+                return Pending::Now(Outcome::Stranger);
+            } else if let Err(why) = replayed::apply(&slot.description, &mut held, header, &payload)
+            {
+                tracing::error!(
+                    model = %slot.description.model, partition = key.1, why,
+                    "a record for a copy cannot be applied; the copy is made anew"
+                );
+                return Pending::Now(Outcome::Stranger);
+            } else {
+                slot.note(&mut held, *header, &payload);
+            }
+            let position = held.position();
+            drop(held);
+            return if slot.is_installed() {
+                Pending::Once(slot, position)
+            } else {
+                Pending::Now(Outcome::Pending)
+            };
+        }
+        if held.known_epoch() > epoch {
+            return Pending::Now(Outcome::Refused(held.known_epoch()));
+        }
+    }
+    Pending::Now(arriving(state, key, (epoch, session), |incoming| {
+        incoming.append(header, &payload)
+    }))
+}

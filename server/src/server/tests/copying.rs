@@ -1,0 +1,241 @@
+//! Copies of partitions on several servers over real sockets; the test itself is the master.
+
+mod attaching;
+mod changing;
+
+use glint_protocol::{
+    copies::{CopyChange, CopyPlace, CopyRole, FollowedPartition, Peer, Pulse},
+    ids::Revision,
+};
+use glint_world::MemoryDisk;
+
+use super::*;
+use crate::server::{copies, link::Link, opening};
+
+/// Servers `s0`, `s1`, … of one cluster.
+struct Servers {
+    all: Vec<Running>,
+    spec: ModelSpec,
+    revision: u64,
+    epoch: u64,
+}
+
+struct Running {
+    server: Server,
+    id: ServerId,
+    url: String,
+    stop: Shutdown,
+}
+
+/// What the master has decided about partition 0.
+#[derive(Clone, Debug, Default)]
+struct Configured {
+    holder: usize,
+    in_sync: Vec<usize>,
+    learners: Vec<usize>,
+    former: Vec<usize>,
+}
+
+const QUICK: Pulse = Pulse {
+    beacon_ms: 10,
+    lease_ms: 100,
+    suspicion_ms: 150,
+};
+
+fn spec(durability: glint_protocol::Durability, keys: u64) -> ModelSpec {
+    let draft = ModelDraft {
+        partitions: Partitions::Exactly(1),
+        durability: Some(durability),
+        copies: Some(2),
+        ..ModelDraft::new("counts", Shape::Vector { keys }, ElementType::I64)
+    };
+    draft.resolve(1).unwrap()
+}
+
+async fn start(index: usize, disk: Option<Arc<dyn Disk>>) -> Running {
+    let world = World::real();
+    let listener = world.network.listen("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.address().unwrap());
+    let id = ServerId(format!("s{index}"));
+    let config = ServerConfig {
+        id: Some(id.clone()),
+        disk: disk.clone(),
+        move_rate: None,
+        ..ServerConfig::new("http://127.0.0.1:9".parse().unwrap(), 64 << 20)
+    };
+    let server = Server::new(world.clone(), &config, &url.parse().unwrap());
+    if let Some(disk) = &disk {
+        let link = Link::new(&world, config.master.clone());
+        opening::open(&server.state, disk, config.log, &link)
+            .await
+            .unwrap();
+    }
+    let stop = Shutdown::new();
+    let serving = crate::serve::serve(
+        world.clone(),
+        listener,
+        server.router(),
+        config.limits,
+        stop.clone(),
+    );
+    world.tasks.spawn(Box::pin(serving));
+    let answer = Registered {
+        pulse: QUICK,
+        ..registration(&server, Vec::new())
+    };
+    server.registered(answer).await.unwrap();
+    Running {
+        server,
+        id,
+        url,
+        stop,
+    }
+}
+
+impl Servers {
+    async fn start(count: usize, spec: ModelSpec) -> Self {
+        let mut all = Vec::new();
+        for index in 0..count {
+            let logged = spec.durability().is_logged();
+            let disk = logged.then(|| Arc::new(MemoryDisk::default()) as Arc<dyn Disk>);
+            all.push(start(index, disk).await);
+        }
+        Self {
+            all,
+            spec,
+            revision: 1,
+            epoch: EPOCH.0,
+        }
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        let peer = |running: &Running| Peer {
+            id: running.id.clone(),
+            url: running.url.clone(),
+            boot: running.server.boot(),
+        };
+        self.all.iter().map(peer).collect()
+    }
+
+    /// Orders a server to hold or to follow partition 0.
+    async fn order(&self, to: usize, configured: &Configured, creating: bool) {
+        let place = |role| {
+            move |&peer: &usize| CopyPlace {
+                peer: peer as u32,
+                role,
+            }
+        };
+        let copies = (configured.in_sync.iter().map(place(CopyRole::InSync)))
+            .chain(configured.learners.iter().map(place(CopyRole::Learner)))
+            .chain(configured.former.iter().map(place(CopyRole::Former)))
+            .collect();
+        let mut order = hold(self.spec.clone(), MODEL, creating);
+        order.peers = self.peers();
+        order.partitions.clear();
+        if to == configured.holder {
+            order.partitions.push(HeldPartition {
+                epoch: Epoch(self.epoch),
+                revision: Revision(self.revision),
+                copies,
+                ..held(0, Epoch(self.epoch))
+            });
+        } else {
+            order.followed.push(FollowedPartition {
+                partition: 0,
+                epoch: Epoch(self.epoch),
+                holder: configured.holder as u32,
+            });
+        }
+        let server = &self.all[to].server;
+        server
+            .obey(orders(server, vec![order], Vec::new()))
+            .await
+            .unwrap();
+    }
+
+    /// A later configuration, told to everyone who is named in it.
+    async fn configure(&mut self, configured: &Configured) {
+        self.revision += 1;
+        let others = configured.in_sync.iter().chain(&configured.learners);
+        let all: Vec<usize> = [configured.holder]
+            .into_iter()
+            .chain(others.copied())
+            .chain(configured.former.iter().copied())
+            .collect();
+        for to in all {
+            self.order(to, configured, false).await;
+        }
+    }
+
+    /// The same with another holder, at a higher epoch.
+    async fn promote(&mut self, configured: &Configured) {
+        self.epoch += 1;
+        self.configure(configured).await;
+    }
+
+    /// What the holder asks the master for, once it asks for something.
+    async fn asked(&self, holder: usize) -> CopyChange {
+        soon(|| copies::wanted(&self.all[holder].server.state).pop()).await
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    /// Pushes to partition 0 and waits for the verdict.
+    async fn push(&self, to: usize, number: u64, start: u64, values: &[i64]) -> Status {
+        let mut group = add(0, start, values);
+        group.header.epoch = self.epoch();
+        let body = push(number, &[group]);
+        ask(&self.all[to].server, "/v1/push", body).await[0].0
+    }
+
+    async fn pull(&self, from: usize, count: usize) -> Result<Vec<i64>, ErrorCode> {
+        let mut bytes = Vec::new();
+        write::range(&mut bytes, None, 8, 0, count);
+        let mut group = group(Op::Pull, 0, bytes);
+        group.header.epoch = self.epoch();
+        let results = ask(&self.all[from].server, "/v1/pull", pull(&[group])).await;
+        match results[0].0 {
+            Status::Values => {
+                let mut values = vec![0; count];
+                i64::decode(&results[0].2, &mut values);
+                Ok(values)
+            }
+            Status::Error(code) => Err(code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What a server has of partition 0, whatever its role is.
+    fn copy(&self, of: usize) -> Option<(Vec<u8>, Position, usize)> {
+        let slot = self.all[of].server.state.slot((MODEL, 0))?;
+        let held = slot.lock();
+        let values = held.values();
+        Some((
+            values.to_le(0..values.len()),
+            held.position(),
+            held.ledger().len(),
+        ))
+    }
+
+    /// Waits until a copy is what the holder has.
+    async fn same(&self, holder: usize, follower: usize) {
+        soon(|| (self.copy(holder) == self.copy(follower)).then_some(())).await;
+    }
+}
+
+/// Waits until there is something.
+async fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking)
+        .await
+        .expect("what is waited for comes within 20 s")
+}
