@@ -37,7 +37,7 @@ pub(super) use change::run as run_changes;
 #[cfg(test)]
 pub(super) use change::wanted;
 pub(super) use configure::{follow, hold};
-pub(super) use held::{Held, Role};
+pub(super) use held::{Following, Held, Role};
 pub(super) use peer::Peers;
 pub(super) use rate::Rate;
 pub(super) use receive::{Receiving, take};

@@ -123,23 +123,17 @@ fn attached(
     });
     let member = &held.members[at];
     let (session, peer) = (member.session, member.peer.clone());
-    match (since, last) {
-        (Some(records), Some(_)) => {
-            for (header, payload) in records {
-                peer.send(Frame::append(key, epoch, session, header, payload));
-            }
-            // What it has as the model's durability asks for, it reports by itself.
-            held.members[at].phase = Phase::Streaming;
-            peer.beacon_now();
+    if let Some(records) = since {
+        for (header, payload) in records {
+            peer.send(Frame::append(key, epoch, session, header, payload));
         }
-        _ => {
-            let Some(begin) = begin(state, slot, held) else {
-                return;
-            };
-            peer.send(Frame::new(key, epoch, session, Content::Begin(begin)));
-            held.members[at].phase = Phase::Sending { next: 0 };
-            peer.feed(slot);
-        }
+        // What it has as the model's durability asks for, it reports by itself.
+        held.members[at].phase = Phase::Streaming;
+        peer.beacon_now();
+    } else if let Some(begin) = begin(state, slot, held) {
+        peer.send(Frame::new(key, epoch, session, Content::Begin(begin)));
+        held.members[at].phase = Phase::Sending { next: 0 };
+        peer.feed(slot);
     }
 }
 

@@ -201,7 +201,7 @@ impl Held {
             }
         }
         if let Some(tail) = &mut self.tail {
-            tail.push(header, payload.clone());
+            tail.push(header, payload);
         }
     }
 

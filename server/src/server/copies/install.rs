@@ -99,23 +99,16 @@ fn make(state: &Arc<State>, key: Key, incoming: Incoming, before: Option<&Slot>)
 
 fn put(state: &State, key: Key, slot: &Arc<Slot>) {
     let mut models = state.models.load().by_incarnation.clone();
-    let model = match models.get(&key.0) {
-        Some(model) => {
-            let mut slots = model.slots.clone();
-            slots[key.1 as usize] = Some(Arc::clone(slot));
-            Model {
-                spec: Arc::clone(&model.spec),
-                slots,
-            }
-        }
-        None => {
-            let spec = Arc::clone(&slot.spec);
+    let (spec, mut slots) = models.get(&key.0).map_or_else(
+        || {
             let mut slots = Vec::new();
-            slots.resize_with(spec.partition_count as usize, || None);
-            slots[key.1 as usize] = Some(Arc::clone(slot));
-            Model { spec, slots }
-        }
-    };
+            slots.resize_with(slot.spec.partition_count as usize, || None);
+            (Arc::clone(&slot.spec), slots)
+        },
+        |model| (Arc::clone(&model.spec), model.slots.clone()),
+    );
+    slots[key.1 as usize] = Some(Arc::clone(slot));
+    let model = Model { spec, slots };
     models.insert(key.0, Arc::new(model));
     state.put_models(models);
 }

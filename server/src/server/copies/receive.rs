@@ -84,7 +84,7 @@ async fn one(state: &Arc<State>, from: &ServerId, frame: Frame) -> Result<Pendin
     let outcome = match content {
         Content::Offer => offered(state, from, key, epoch, session),
         Content::Append { header, payload } => {
-            return Ok(append(state, key, (epoch, session), &header, payload));
+            return Ok(append(state, key, (epoch, session), &header, &payload));
         }
         Content::Begin(content) => begin(state, from, key, (epoch, session), &content),
         Content::Piece { at, values } => {
@@ -245,13 +245,11 @@ fn arriving(
         drop(arriving);
         return present(state, key, epoch, session);
     };
-    match take(incoming) {
-        Ok(()) => Outcome::Pending,
-        Err(_) => {
-            arriving.copies.remove(&key);
-            Outcome::Stranger
-        }
+    if take(incoming).is_err() {
+        arriving.copies.remove(&key);
+        return Outcome::Stranger;
     }
+    Outcome::Pending
 }
 
 fn append(
@@ -259,7 +257,7 @@ fn append(
     key: Key,
     (epoch, session): (Epoch, u64),
     header: &crate::log::record::Header,
-    payload: Bytes,
+    payload: &Bytes,
 ) -> Pending {
     if let Some(slot) = state.slot(key) {
         let mut held = slot.lock();
@@ -270,7 +268,7 @@ fn append(
                 // It came before.
             } else if !replayed::follows(&held, header) {
                 return Pending::Now(Outcome::Stranger);
-            } else if let Err(why) = replayed::apply(&slot.description, &mut held, header, &payload)
+            } else if let Err(why) = replayed::apply(&slot.description, &mut held, header, payload)
             {
                 tracing::error!(
                     model = %slot.description.model, partition = key.1, why,
@@ -278,7 +276,7 @@ fn append(
                 );
                 return Pending::Now(Outcome::Stranger);
             } else {
-                slot.note(&mut held, *header, &payload);
+                slot.note(&mut held, *header, payload);
             }
             let position = held.position();
             drop(held);
@@ -293,6 +291,6 @@ fn append(
         }
     }
     Pending::Now(arriving(state, key, (epoch, session), |incoming| {
-        incoming.append(header, &payload)
+        incoming.append(header, payload)
     }))
 }

@@ -32,14 +32,14 @@ impl Tail {
     }
 
     /// Keeps the last record.
-    pub(super) fn push(&mut self, header: Header, payload: Bytes) {
+    pub(super) fn push(&mut self, header: Header, payload: &Bytes) {
         if payload.len() > LARGE {
             // Not worth its copy: a follower that lacks it gets the state.
             self.clear();
             return;
         }
         // A payload is a part of a request's body: without a copy all of that would be kept.
-        let payload = Bytes::copy_from_slice(&payload);
+        let payload = Bytes::copy_from_slice(payload);
         self.bytes += payload.len();
         self.records.push_back((header, payload));
         while self.bytes > self.budget || self.records.len() > MOST {
@@ -91,7 +91,7 @@ mod tests {
     fn tail() -> Tail {
         let mut tail = Tail::new(1 << 20);
         for (epoch, position, previous) in [(1, 4, 1), (1, 5, 1), (3, 6, 1), (3, 7, 3)] {
-            tail.push(record(epoch, position, previous), Bytes::from(vec![0; 10]));
+            tail.push(record(epoch, position, previous), &Bytes::from(vec![0; 10]));
         }
         tail
     }
@@ -119,7 +119,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut tail = Tail::new(0);
         for position in 1..100 {
-            tail.push(record(1, position, 1), Bytes::from(vec![0; 8 << 10]));
+            tail.push(record(1, position, 1), &Bytes::from(vec![0; 8 << 10]));
         }
         assert!(tail.bytes <= 64 << 10 && tail.records.len() == 8);
         assert!(tail.since((Epoch(1), Position(91))).is_some());

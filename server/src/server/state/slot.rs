@@ -16,7 +16,7 @@ use crate::{
     partition::{Description, Loss, Partition},
     safe::SafePosition,
     server::{
-        copies::{Answering, Held, Role},
+        copies::{Answering, Following, Held, Role},
         durable::Durable,
         eviction::Idleness,
     },
@@ -89,7 +89,7 @@ impl Slot {
         partition: Partition,
         durable: Option<Durable>,
     ) -> Self {
-        let role = Role::Follower(Default::default());
+        let role = Role::Follower(Following::default());
         let held = Held::new(partition, role, &description, spec.copies() > 1);
         Self {
             recovered: true,
