@@ -1,9 +1,14 @@
 //! The client: one connection to a cluster, from which models are opened.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use glint_protocol::{
-    ClusterId, Element, Layout, ModelMap, Partitioner, RequestId, Shape,
+    ClusterId, Element, Incarnation, Layout, ModelMap, Partitioner, RequestId, Shape,
     buffer::BufferPool,
     control::{ClusterStatus, CreateModel, ModelSummary},
 };
@@ -70,6 +75,8 @@ pub(crate) struct Shared {
     /// Bytes of pushes that may still be taken in flight.
     pub(crate) in_flight: Arc<Semaphore>,
     partitioners: BTreeMap<String, Arc<dyn Partitioner>>,
+    /// What is open: handles of one model share its map, and one task follows it.
+    models: Mutex<BTreeMap<Incarnation, Weak<Model>>>,
 }
 
 impl fmt::Debug for Client {
@@ -147,6 +154,7 @@ impl Client {
             losses,
             lanes,
             partitioners,
+            models: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -297,17 +305,26 @@ impl Client {
                 longest,
             });
         }
+        let shared = &self.shared;
+        let mut models = shared.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = models.get(&map.incarnation).and_then(Weak::upgrade) {
+            drop(models);
+            model.take(&map)?;
+            return Ok(model);
+        }
         let layout = Layout::new(&map.spec, |name| self.partitioner(name))
             .map_err(|e| Error::InvalidSpec { message: e.message })?;
-        let shared = &self.shared;
-        Model::new(
+        let incarnation = map.incarnation;
+        let model = Arc::new(Model::new(
             map,
             layout,
             Arc::clone(&shared.control),
             Arc::clone(&shared.transport),
             Arc::clone(&shared.counters),
-        )
-        .map(Arc::new)
+        )?);
+        models.retain(|_, model| model.strong_count() > 0);
+        models.insert(incarnation, Arc::downgrade(&model));
+        Ok(model)
     }
 }
 

@@ -8,6 +8,7 @@ use glint_protocol::{
     admin::ResetModel,
     control::{ClusterStatus, CreateModel, ModelSummary},
     error::Retry,
+    ids::Revision,
 };
 use glint_world::{
     World,
@@ -28,11 +29,14 @@ use crate::{
 const LONGEST_ANSWER: usize = 64 << 20;
 /// Connections to the master.
 const CONNECTIONS: usize = 2;
+/// Connections on which polls are held: one per model that is used.
+const POLLS: usize = 64;
 
 /// The master, as this client reaches it.
 #[derive(Debug)]
 pub(crate) struct Control {
     connections: Connections,
+    polls: Connections,
     timeout: Duration,
     pauses: Arc<Pauses>,
     counters: Arc<Counters>,
@@ -57,6 +61,7 @@ impl Control {
         counters: Arc<Counters>,
     ) -> Self {
         Self {
+            polls: Connections::new(world.clone(), url.clone(), POLLS),
             connections: Connections::new(world, url, CONNECTIONS),
             timeout: options.request_timeout,
             pauses,
@@ -121,13 +126,34 @@ impl Control {
 
     /// The map, in a single attempt: whoever refreshes has its own pauses.
     pub(crate) async fn map_once(&self, name: &str) -> Result<ModelMap> {
+        let path = path_of(name)?;
+        let asked = self.once(Method::GET, &path, &Bytes::new()).await;
+        self.map_of(asked, name)
+    }
+
+    /// The map once it has another revision, or when the master has held the request for so long; in a single attempt.
+    pub(crate) async fn next_map(
+        &self,
+        name: &str,
+        revision: Revision,
+        hold: Duration,
+    ) -> Result<ModelMap> {
+        let path = format!(
+            "{}?revision={revision}&wait_ms={}",
+            path_of(name)?,
+            hold.as_millis()
+        );
+        let timeout = hold + self.timeout;
+        let polls = &self.polls;
+        let body = Bytes::new();
+        let answer = self.ask(polls, timeout, Method::GET, &path, &body).await;
+        self.map_of(answer, name)
+    }
+
+    fn map_of(&self, answer: Result<Bytes, Failed>, name: &str) -> Result<ModelMap> {
         let mut attempts = Attempts::new();
         attempts.count = 1;
-        match self
-            .once(Method::GET, &path_of(name)?, &Bytes::new())
-            .await
-            .and_then(|text| self.decode(&text))
-        {
+        match answer.and_then(|text| self.decode(&text)) {
             Ok(map) => Ok(map),
             Err(Failed::Later(cause, _)) => {
                 attempts.failed(&cause);
@@ -188,6 +214,19 @@ impl Control {
     }
 
     async fn once(&self, method: Method, path: &str, body: &Bytes) -> Result<Bytes, Failed> {
+        let connections = &self.connections;
+        self.ask(connections, self.timeout, method, path, body)
+            .await
+    }
+
+    async fn ask(
+        &self,
+        connections: &Connections,
+        timeout: Duration,
+        method: Method,
+        path: &str,
+        body: &Bytes,
+    ) -> Result<Bytes, Failed> {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -198,8 +237,8 @@ impl Control {
             )
             .body(Frames::from(body.clone()))
             .map_err(|e| Failed::Later(e.to_string(), None))?;
-        let answer = tokio::time::timeout(self.timeout, async {
-            let response = self.connections.send(request).await?;
+        let answer = tokio::time::timeout(timeout, async {
+            let response = connections.send(request).await?;
             let (status, version) = (
                 response.head.status,
                 response.head.headers.get(VERSION_HEADER).cloned(),
@@ -211,7 +250,7 @@ impl Control {
             Ok(Err(error)) => return Err(self.broken(&error)),
             Err(_) => {
                 return Err(Failed::Later(
-                    format!("the master did not answer within {:?}", self.timeout),
+                    format!("the master did not answer within {timeout:?}"),
                     None,
                 ));
             }

@@ -21,14 +21,16 @@
 //!
 //! What is beneath, from top to bottom: `operation` checks and cuts, `plan` says which values of which partition go where,
 //! `pull` and `push` carry it out (`push` through lanes, the numbered streams that make a push count once), `routing`
-//! knows who holds a partition, `control` talks to the master, `transport` to servers, `retry` says when to try again.
+//! knows who holds a partition, `follow` keeps that fresh, `change` tells those who wait, `control` talks to the master, `transport` to servers, `retry` says when to try again.
 
 pub mod blocking;
 mod buffer;
 mod builder;
+mod change;
 mod client;
 mod control;
 mod error;
+mod follow;
 mod handle;
 mod iterate;
 mod losses;

@@ -1,8 +1,12 @@
 //! What vectors and matrices have in common: checking lengths, cutting long lists into runs, planning, and carrying out.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use glint_protocol::{Element, ModelMap};
+use tokio::time::Instant;
 
 use crate::{
     Error, Result,
@@ -46,6 +50,13 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Counts it, notes that the model is used, and says when the operation must have ended.
+    fn begin(&self, counter: &AtomicU64) -> Instant {
+        count(counter, 1);
+        self.model.note_use();
+        self.shared.deadline()
+    }
+
     /// Refuses a slice that is not `items × width` long.
     pub(crate) fn check_length(
         &self,
@@ -78,8 +89,7 @@ impl<'a> Operation<'a> {
         out: &mut [T],
         plan: impl Fn(&Ground<'_>, &[K]) -> Result<Plan>,
     ) -> Result<()> {
-        count(&self.shared.counters.pulls, 1);
-        let deadline = self.shared.deadline();
+        let deadline = self.begin(&self.shared.counters.pulls);
         let ground = self.ground();
         self.check_all(items, &plan)?;
         for (items, out) in items.chunks(RUN).zip(out.chunks_mut(RUN * width)) {
@@ -97,8 +107,7 @@ impl<'a> Operation<'a> {
         values: &[T],
         plan: impl Fn(&Ground<'_>, &[K]) -> Result<Plan>,
     ) -> Result<()> {
-        count(&self.shared.counters.pushes, 1);
-        let deadline = self.shared.deadline();
+        let deadline = self.begin(&self.shared.counters.pushes);
         let ground = self.ground();
         self.check_all(items, &plan)?;
         let mut done = 0;
@@ -132,8 +141,7 @@ impl<'a> Operation<'a> {
         range: Range<u64>,
         out: &mut [T],
     ) -> Result<()> {
-        count(&self.shared.counters.pulls, 1);
-        let deadline = self.shared.deadline();
+        let deadline = self.begin(&self.shared.counters.pulls);
         let ground = self.ground();
         let (step, width) = self.step();
         let mut rest = out;
@@ -153,8 +161,7 @@ impl<'a> Operation<'a> {
         range: Range<u64>,
         values: &[T],
     ) -> Result<()> {
-        count(&self.shared.counters.pushes, 1);
-        let deadline = self.shared.deadline();
+        let deadline = self.begin(&self.shared.counters.pushes);
         let ground = self.ground();
         let (step, width) = self.step();
         let mut done = 0;

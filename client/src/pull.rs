@@ -25,7 +25,7 @@ use crate::{
     error::Applied,
     plan::{Part, Plan},
     retry::Attempts,
-    routing::Model,
+    routing::{Model, Routes},
     stats::count,
     transport::{Server, Trouble},
 };
@@ -98,6 +98,10 @@ async fn small<T: Element>(
                 plan.scatter(part, 0, bytes, out);
                 true
             }
+            [Err(error)] => {
+                take_hint(model, part.partition, error);
+                false
+            }
             _ => false,
         },
         _ => false,
@@ -133,12 +137,15 @@ async fn repeat<T: Element>(
     let mut pending: Vec<u32> = (0..plan.parts.len() as u32).collect();
     while !pending.is_empty() {
         attempts.count += 1;
-        let refreshes = model.refreshes();
+        let answers = model.answers();
+        let mut seen = shared.transport.changes.count();
         let routes = model.routes().clone();
         let mut round = Round {
             shared,
             model,
             plan,
+            routes: &routes,
+            seen,
             again: Vec::new(),
             fresh_map: false,
             attempts,
@@ -155,23 +162,48 @@ async fn repeat<T: Element>(
         }
         pending.sort_unstable();
         count(&shared.counters.retries, 1);
-        let pause = shared.pauses.next(attempts.count);
+        model.note_use();
         if fresh_map {
-            model.refresh(refreshes).await?;
-            let lost = pending
-                .iter()
-                .find_map(|&at| model.lost(plan.parts[at as usize].partition));
-            if let Some(error) = lost {
+            model.want_map(answers);
+        }
+        let partitions = || pending.iter().map(|&at| plan.parts[at as usize].partition);
+        let moved = || partitions().any(|partition| has_moved(model, &routes, partition));
+        let pause = tokio::time::sleep(shared.pauses.at_server(attempts.trouble()));
+        tokio::pin!(pause);
+        // Where it has moved there is no trouble yet.
+        loop {
+            if let Some(error) = model
+                .end()
+                .or_else(|| partitions().find_map(|p| model.lost(p)))
+            {
                 return Err(error);
             }
-        }
-        // The first retry after a move needs no pause: the new holder is ready.
-        if attempts.count > 1 || Arc::ptr_eq(&routes, &model.routes()) {
-            tokio::time::sleep(pause).await;
+            if moved() {
+                attempts.moved();
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = &mut pause => break,
+                () = shared.transport.changes.since(&mut seen) => {}
+            }
         }
     }
     count(&shared.counters.values_pulled, out.len() as u64);
     Ok(())
+}
+
+/// Whether a partition is elsewhere than it was.
+fn has_moved(model: &Model, before: &Routes, partition: u32) -> bool {
+    let (server, epoch) = before.holder(partition);
+    !model.is_held(partition, server.id, epoch)
+}
+
+/// Takes what an error says about the holder of a partition.
+pub(crate) fn take_hint(model: &Model, partition: u32, error: &ErrorBody) {
+    if let Some(hint) = error.detail.as_ref().and_then(|d| d.hint.as_ref()) {
+        model.take_hint(partition, hint);
+    }
 }
 
 /// The error of a group that is not tried again.

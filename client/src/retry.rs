@@ -17,19 +17,38 @@ pub(crate) struct Attempts {
     pub(crate) count: u32,
     pub(crate) since: Instant,
     pub(crate) last: Option<String>,
+    /// Since when attempts have failed where they went last.
+    troubled: Option<Instant>,
 }
 
 impl Attempts {
     pub(crate) fn new() -> Self {
+        Self::since(Instant::now())
+    }
+
+    pub(crate) fn since(since: Instant) -> Self {
         Self {
             count: 0,
-            since: Instant::now(),
+            since,
             last: None,
+            troubled: None,
         }
     }
 
     pub(crate) fn failed(&mut self, cause: &impl ToString) {
         self.last = Some(cause.to_string());
+        self.troubled.get_or_insert_with(Instant::now);
+    }
+
+    /// The next attempt goes elsewhere.
+    pub(crate) fn moved(&mut self) {
+        self.troubled = None;
+    }
+
+    /// How long attempts have failed.
+    pub(crate) fn trouble(&self) -> Duration {
+        self.troubled
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     #[allow(clippy::unnecessary_box_returns, reason = "errors hold it boxed")]
@@ -66,12 +85,44 @@ impl Pauses {
         }
     }
 
+    /// How long to wait before the next retry at a server, after so long a time in which attempts have failed.
+    ///
+    /// While partitions may be about to move, pauses are short: then a map or a hint comes soon, and ends them. After that they
+    /// double, and take from the budget.
+    pub(crate) fn at_server(&self, trouble: Duration) -> Duration {
+        let pause = growing(self.first, self.longest, trouble, self.random.unit());
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if trouble >= UNSETTLED {
+            pause.max(budget.take(now))
+        } else if budget.take_what_is_there(now) {
+            pause
+        } else {
+            pause.max(QUICK.min(self.longest))
+        }
+    }
+
     /// How long to wait before the retry after `attempts` attempts; takes one retry from the budget.
     pub(crate) fn next(&self, attempts: u32) -> Duration {
         let pause = exponential(self.first, self.longest, attempts, self.random.unit());
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         pause.max(budget.take(Instant::now()))
     }
+}
+
+/// How long a partition that is about to move may take to do so.
+const UNSETTLED: Duration = Duration::from_secs(2);
+/// The longest pause until then.
+const QUICK: Duration = Duration::from_millis(100);
+
+/// As long as the trouble has lasted, so that it doubles, at most [`QUICK`] while things are unsettled; from then on it doubles
+/// from there. The upper half of it is random.
+fn growing(first: Duration, longest: Duration, trouble: Duration, unit: f64) -> Duration {
+    let whole = match trouble.checked_sub(UNSETTLED) {
+        None => (first + trouble).min(QUICK.max(first)),
+        Some(since) => QUICK.max(first) + since,
+    };
+    whole.min(longest).mul_f64(0.5 + unit / 2.0)
 }
 
 /// `first × 2^(attempts − 1)`, at most `longest`; the upper half of it is random.
@@ -91,10 +142,25 @@ struct Budget {
 }
 
 impl Budget {
-    fn take(&mut self, now: Instant) -> Duration {
+    fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
-        self.tokens = (self.tokens + passed * self.per_second).min(self.largest) - 1.0;
+        self.tokens = (self.tokens + passed * self.per_second).min(self.largest);
+    }
+
+    /// Takes one without overdrawing; false when there is none.
+    fn take_what_is_there(&mut self, now: Instant) -> bool {
+        self.fill(now);
+        let there = self.tokens >= 1.0;
+        if there {
+            self.tokens -= 1.0;
+        }
+        there
+    }
+
+    fn take(&mut self, now: Instant) -> Duration {
+        self.fill(now);
+        self.tokens -= 1.0;
         if self.tokens >= 0.0 {
             return Duration::ZERO;
         }
@@ -117,6 +183,34 @@ mod tests {
         assert_eq!(pause(1, 1.0), Duration::from_millis(10));
         assert_eq!(pause(4, 1.0), Duration::from_millis(80));
         assert_eq!(pause(100, 1.0), longest);
+    }
+
+    #[test]
+    fn pauses_stay_short_while_partitions_may_move_and_double_from_then_on() {
+        let ms = Duration::from_millis;
+        let pause = |trouble| growing(ms(10), Duration::from_secs(2), trouble, 1.0);
+        assert_eq!(pause(ms(0)), ms(10));
+        assert_eq!(pause(ms(10)), ms(20));
+        assert_eq!(pause(ms(1999)), ms(100));
+        assert_eq!(pause(ms(2000)), ms(100));
+        assert_eq!(pause(ms(2100)), ms(200));
+        assert_eq!(pause(ms(60_000)), Duration::from_secs(2));
+        let half = growing(ms(10), Duration::from_secs(2), ms(500), 0.0);
+        assert_eq!(half, ms(50));
+    }
+
+    #[test]
+    fn what_is_taken_while_there_is_some_leaves_no_debt() {
+        let start = Instant::now();
+        let mut budget = Budget {
+            tokens: 1.0,
+            largest: 2.0,
+            per_second: 10.0,
+            at: start,
+        };
+        assert!(budget.take_what_is_there(start));
+        assert!((0..1000).all(|_| !budget.take_what_is_there(start)));
+        assert!(budget.take_what_is_there(start + Duration::from_millis(150)));
     }
 
     #[test]

@@ -37,8 +37,12 @@ counters! {
     requests,
     /// Requests sent again, and requests to the master that failed.
     retries,
-    /// Maps asked of the master.
+    /// Maps asked of the master because an operation was in trouble.
     map_refreshes,
+    /// Polls of the master for the next map of a model that is used.
+    map_polls,
+    /// Requests that were not waited for any more, at least for some of their partitions, because these had moved.
+    aborted,
     /// Lanes opened.
     lanes_opened,
     /// Numbers given up and settled by a skip.

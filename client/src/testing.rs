@@ -19,7 +19,11 @@ use glint_protocol::{
     spec::Partitions,
 };
 use glint_world::{BoxFuture, BoxStream, Clock, Listener, Network, Random, TokioTasks, World};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::Notify,
+    time::Instant,
+};
 
 use crate::{Client, ClientBuilder};
 
@@ -32,6 +36,8 @@ pub(crate) enum Fault {
     LoseRequest,
     /// It is obeyed, and the reply is lost with the connection.
     LoseReply,
+    /// It is obeyed, and the reply comes so much later.
+    Late(Duration),
     /// It is lost, and the connection stays silent.
     Silence,
     /// Every group is refused.
@@ -67,19 +73,38 @@ pub(crate) struct State {
     pub(crate) has_servers: bool,
     pub(crate) gone: bool,
     pub(crate) maps_asked: usize,
+    /// When the master was polled for the next map.
+    pub(crate) polls: Vec<Instant>,
+    pub(crate) polls_open: usize,
+    /// The time of day, in milliseconds since 1970.
+    pub(crate) now_ms: u64,
     /// A server says who holds a partition when it does not.
     pub(crate) hints: bool,
 }
 
 /// The cluster: a vector of i64 in `partitions` partitions on two servers.
 #[derive(Clone)]
-pub(crate) struct Fake(Arc<Mutex<State>>);
+pub(crate) struct Fake(Arc<Mutex<State>>, Arc<Notify>);
 
-struct Standing;
-
-impl Clock for Standing {
+impl Clock for Fake {
     fn unix_ms(&self) -> u64 {
-        1_000_000
+        self.state().now_ms
+    }
+}
+
+/// A poll that is being held.
+struct Open(Fake);
+
+impl Open {
+    fn new(fake: &Fake) -> Self {
+        fake.state().polls_open += 1;
+        Self(fake.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.state().polls_open -= 1;
     }
 }
 
@@ -106,7 +131,7 @@ impl Fake {
             followers: Vec::new(),
             lost: Vec::new(),
         };
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             map,
             values: vec![BTreeMap::new(); partitions as usize],
             ledger: BTreeMap::new(),
@@ -118,8 +143,12 @@ impl Fake {
             has_servers: true,
             gone: false,
             maps_asked: 0,
+            polls: Vec::new(),
+            polls_open: 0,
+            now_ms: 1_000_000,
             hints: false,
-        })))
+        };
+        Self(Arc::new(Mutex::new(state)), Arc::default())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -127,10 +156,15 @@ impl Fake {
     }
 
     pub(crate) fn world(&self) -> World {
+        self.world_of(7)
+    }
+
+    /// A client's world with random numbers of its own.
+    pub(crate) fn world_of(&self, seed: u64) -> World {
         World {
             network: Arc::new(self.clone()),
-            clock: Arc::new(Standing),
-            random: Random::from_seed(7),
+            clock: Arc::new(self.clone()),
+            random: Random::from_seed(seed),
             tasks: Arc::new(TokioTasks),
             os_boot: 1,
         }
@@ -156,6 +190,31 @@ impl Fake {
         let highest = state.map.epochs.iter().max().unwrap().next();
         state.map.epochs[partition] = highest;
         state.map.revision = state.map.revision.next();
+        self.1.notify_waiters();
+    }
+
+    /// Holds a poll as the master does; false when the master ends meanwhile.
+    async fn hold(&self, path: &str) -> bool {
+        let Some((_, query)) = path.split_once("?revision=") else {
+            return true;
+        };
+        let (revision, wait) = query.split_once("&wait_ms=").unwrap();
+        let revision = Revision(revision.parse().unwrap());
+        let until = Instant::now() + Duration::from_millis(wait.parse().unwrap());
+        self.state().polls.push(Instant::now());
+        let _open = Open::new(self);
+        loop {
+            let moved = self.1.notified();
+            {
+                let state = self.state();
+                let answer = state.gone || state.map.revision != revision;
+                if state.master_down || answer || Instant::now() >= until {
+                    return !state.master_down;
+                }
+            }
+            // What tests change by hand is found before long.
+            let _ = tokio::time::timeout(Duration::from_millis(50), moved).await;
+        }
     }
 
     /// The servers forget which pushes they have applied, as after the loss of what their disks had not got.
@@ -186,6 +245,15 @@ impl Fake {
                 if self.state().master_down {
                     return Ok(());
                 }
+                // A client that goes away ends its poll.
+                let held = tokio::select! {
+                    biased;
+                    up = self.hold(path) => up,
+                    _ = stream.read_u8() => false,
+                };
+                if !held {
+                    return Ok(());
+                }
                 let (status, text) = self.master(method, path);
                 (status, "application/json", text)
             } else {
@@ -211,6 +279,11 @@ impl Fake {
                     Fault::LoseReply => {
                         self.obey(server, path, &body, None);
                         return Ok(());
+                    }
+                    Fault::Late(by) => {
+                        let reply = self.obey(server, path, &body, None);
+                        tokio::time::sleep(by).await;
+                        (200, BINARY, reply)
                     }
                     Fault::None => (200, BINARY, self.obey(server, path, &body, None)),
                 }
@@ -248,7 +321,7 @@ impl Fake {
         if state.gone {
             return refuse(ErrorCode::UnknownModel);
         }
-        state.maps_asked += 1;
+        state.maps_asked += usize::from(!path.contains('?'));
         (200, serde_json::to_vec(&state.map).unwrap())
     }
 

@@ -18,7 +18,10 @@ use glint_world::{
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
-use crate::stats::{Counters, count};
+use crate::{
+    change::Changes,
+    stats::{Counters, count},
+};
 
 /// Why an attempt brought no reply.
 #[derive(Clone, Debug)]
@@ -27,6 +30,8 @@ pub(crate) enum Trouble {
     Unsent(String),
     /// Sent, perhaps, and not answered.
     Unanswered(String),
+    /// Not waited for: the partition is not, or not any more, where the request went.
+    Moved,
     /// The server refused the whole request.
     Refused(ErrorBody),
     /// What came back is no answer of a Glint server.
@@ -36,6 +41,7 @@ pub(crate) enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Moved => f.write_str("the partition has moved to another server"),
             Self::Unsent(text) | Self::Unanswered(text) | Self::NotGlint(text) => f.write_str(text),
             Self::Refused(body) => body.fmt(f),
         }
@@ -91,8 +97,10 @@ pub(crate) struct Server {
 pub(crate) struct Transport {
     pub(crate) world: World,
     pub(crate) per_server: usize,
+    /// The changes of all maps that this client has.
+    pub(crate) changes: Changes,
     timeout: Duration,
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
     servers: Mutex<Known>,
 }
 
@@ -112,6 +120,7 @@ impl Transport {
         Self {
             world,
             per_server,
+            changes: Changes::default(),
             timeout,
             counters,
             servers: Mutex::default(),

@@ -17,6 +17,7 @@ use crate::{
     reply,
     routing::Model,
     spread::Spreading,
+    stats::{Counters, count},
     transport::{Path, Server, Transport, Trouble},
 };
 
@@ -37,6 +38,15 @@ pub(crate) struct SmallPull {
     pub(crate) sections: Vec<u8>,
     /// Whom to answer. A caller that has gone away is not asked for.
     pub(crate) reply: oneshot::Sender<Result<Vec<PartReply>, Trouble>>,
+}
+
+impl SmallPull {
+    /// Whether all of it is held by this server.
+    fn is_at(&self, server: usize) -> bool {
+        let routes = self.model.routes();
+        let mut parts = self.parts.iter();
+        parts.all(|part| routes.holder(part.partition).0.id == server)
+    }
 }
 
 /// One section of a small pull.
@@ -67,6 +77,7 @@ impl Puller {
         let (queue, waiting) = mpsc::unbounded_channel();
         let task = Task {
             transport: Arc::clone(transport),
+            server: server.id,
             to: server.connections.clone(),
             pool: pool.clone(),
         };
@@ -82,6 +93,7 @@ impl Puller {
 
 struct Task {
     transport: Arc<Transport>,
+    server: usize,
     to: Connections,
     pool: BufferPool,
 }
@@ -99,7 +111,7 @@ struct Group {
 /// A shared request: which section of which pull is in which group, ordered by group.
 struct Batch {
     pulls: Vec<SmallPull>,
-    groups: usize,
+    groups: Vec<Group>,
     members: Vec<Member>,
 }
 
@@ -117,10 +129,11 @@ impl Task {
         let mut running = FuturesUnordered::new();
         let mut queue = Vec::new();
         let mut open = true;
+        let mut seen = self.transport.changes.count();
         while open || !running.is_empty() || !queue.is_empty() {
             let free = running.len() < self.transport.per_server;
             if free && !queue.is_empty() {
-                let batch = take_batch(&mut queue);
+                let batch = Self::take_batch(&mut queue);
                 if !batch.is_empty() {
                     running.push(self.exchange(batch));
                 }
@@ -130,20 +143,73 @@ impl Task {
                 biased;
                 Some(()) = running.next(), if !running.is_empty() => {}
                 some = waiting.recv_many(&mut queue, MOST_PULLS), if open && free => open = some > 0,
+                // What queues behind requests to a server that does not answer may be asked for elsewhere.
+                () = self.transport.changes.since(&mut seen), if !free => {
+                    while let Ok(pull) = waiting.try_recv() {
+                        queue.push(pull);
+                    }
+                    self.turn_away(&mut queue);
+                }
             }
         }
     }
 
-    async fn exchange(&self, pulls: Vec<SmallPull>) {
-        let (batch, body) = self.build(pulls);
+    /// The next pulls that share a request; those whose callers have gone away are left out.
+    fn take_batch(queue: &mut Vec<SmallPull>) -> Vec<SmallPull> {
+        let mut bytes = 0;
+        let fitting = queue
+            .iter()
+            .take(MOST_PULLS)
+            .take_while(|pull| {
+                let values: usize = pull.parts.iter().map(|part| part.values).sum();
+                bytes += pull.sections.len().max(values);
+                bytes <= MOST_BYTES
+            })
+            .count()
+            .max(1);
+        let rest = queue.split_off(fitting);
+        let mut batch = std::mem::replace(queue, rest);
+        batch.retain(|pull| !pull.reply.is_closed());
+        batch
+    }
+
+    /// Tells pulls of partitions that are not here any more.
+    fn turn_away(&self, pulls: &mut Vec<SmallPull>) {
+        if pulls.iter().all(|pull| pull.is_at(self.server)) {
+            return;
+        }
+        for pull in std::mem::take(pulls) {
+            if pull.is_at(self.server) {
+                pulls.push(pull);
+            } else {
+                let _ = pull.reply.send(Err(Trouble::Moved));
+            }
+        }
+    }
+
+    async fn exchange(&self, mut pulls: Vec<SmallPull>) {
+        let mut seen = self.transport.changes.count();
+        self.turn_away(&mut pulls);
+        if pulls.is_empty() {
+            return;
+        }
+        let (mut batch, body) = self.build(pulls);
         let give_up = self.transport.give_up();
-        match self
-            .transport
-            .exchange(&self.to, Path::Pull, body, give_up)
-            .await
-        {
-            Ok(reply) => batch.distribute(&reply),
-            Err(trouble) => batch.fail(&trouble),
+        let sending = self.transport.exchange(&self.to, Path::Pull, body, give_up);
+        let mut sending = std::pin::pin!(sending);
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut sending => return match reply {
+                    Ok(reply) => batch.distribute(&reply),
+                    Err(trouble) => batch.fail(&trouble),
+                },
+                () = self.transport.changes.since(&mut seen) => {
+                    if batch.give_up_moved(self.server, &self.transport.counters) {
+                        return;
+                    }
+                }
+            }
         }
     }
 
@@ -213,33 +279,35 @@ impl Task {
         }
         let batch = Batch {
             pulls,
-            groups: groups.len(),
+            groups,
             members,
         };
         (batch, Frames::from(body.freeze()))
     }
 }
 
-/// The next pulls that share a request; those whose callers have gone away are left out.
-fn take_batch(queue: &mut Vec<SmallPull>) -> Vec<SmallPull> {
-    let mut bytes = 0;
-    let fitting = queue
-        .iter()
-        .take(MOST_PULLS)
-        .take_while(|pull| {
-            let values: usize = pull.parts.iter().map(|part| part.values).sum();
-            bytes += pull.sections.len().max(values);
-            bytes <= MOST_BYTES
-        })
-        .count()
-        .max(1);
-    let rest = queue.split_off(fitting);
-    let mut batch = std::mem::replace(queue, rest);
-    batch.retain(|pull| !pull.reply.is_closed());
-    batch
-}
-
 impl Batch {
+    /// Lets go of the pulls of partitions that have moved since; true when nobody waits any more.
+    fn give_up_moved(&mut self, server: usize, counters: &Counters) -> bool {
+        let mut moved = vec![false; self.pulls.len()];
+        for member in &self.members {
+            let group = &self.groups[member.group as usize];
+            let model = &self.pulls[member.pull as usize].model;
+            moved[member.pull as usize] |= !model.is_held(group.partition, server, group.epoch);
+        }
+        if moved.contains(&true) {
+            count(&counters.aborted, 1);
+        }
+        for (pull, moved) in self.pulls.iter_mut().zip(moved) {
+            if moved {
+                // Nobody listens at the other end of what takes its place.
+                let reply = std::mem::replace(&mut pull.reply, oneshot::channel().0);
+                let _ = reply.send(Err(Trouble::Moved));
+            }
+        }
+        self.pulls.iter().all(|pull| pull.reply.is_closed())
+    }
+
     fn fail(self, trouble: &Trouble) {
         for pull in self.pulls {
             let _ = pull.reply.send(Err(trouble.clone()));
@@ -247,7 +315,7 @@ impl Batch {
     }
 
     fn distribute(self, bytes: &Bytes) {
-        let answers = match reply::answers(bytes, Kind::PullReply, self.groups) {
+        let answers = match reply::answers(bytes, Kind::PullReply, self.groups.len()) {
             Ok(answers) => answers,
             Err(strange) => return self.fail(&Trouble::NotGlint(strange)),
         };

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
-    Element, ErrorBody, Number,
+    Element, ErrorBody, ErrorCode, Number,
     error::Retry,
     frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader},
 };
@@ -16,9 +16,9 @@ use glint_world::http::{Connections, Frames, Response};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    NO_LANE, SMALL,
+    NO_LANE, SMALL, has_moved,
     puller::{PartReply, SmallPart},
-    queue, refusal,
+    queue, refusal, take_hint,
 };
 use crate::{
     Error,
@@ -27,8 +27,9 @@ use crate::{
     plan::{Part, Plan},
     reply::{Reader, Sink},
     retry::Attempts,
-    routing::Model,
+    routing::{Model, Routes},
     spread::Spreading,
+    stats::count,
     transport::{Path, Server, Transport, Trouble},
 };
 
@@ -44,6 +45,10 @@ pub(super) struct Round<'a> {
     pub(super) shared: &'a Shared,
     pub(super) model: &'a Arc<Model>,
     pub(super) plan: &'a Plan,
+    /// Where everything is asked for in this attempt.
+    pub(super) routes: &'a Routes,
+    /// The changes of maps that were seen before.
+    pub(super) seen: u64,
     pub(super) again: Vec<u32>,
     pub(super) fresh_map: bool,
     pub(super) attempts: &'a mut Attempts,
@@ -62,6 +67,7 @@ enum State {
     Start(Frames),
     Body(Response),
     Queued(oneshot::Receiver<Result<Vec<PartReply>, Trouble>>),
+    Over,
 }
 
 enum News {
@@ -71,36 +77,79 @@ enum News {
     Trouble(Trouble),
 }
 
-/// Waits for the next thing to happen to a request. It does not touch the caller's slice, so that many can run at once.
-async fn advance(transport: &Transport, mut fetch: Fetch) -> (Fetch, News) {
-    let to = &fetch.bundle.server.connections;
-    let news = match fetch.state {
-        State::Start(body) => match transport.send(to, Path::Pull, body, fetch.give_up).await {
-            Ok(mut response) => {
-                let news = next(transport, to, &mut response, fetch.give_up).await;
-                fetch.state = State::Body(response);
-                news
-            }
-            Err(trouble) => {
-                fetch.state = State::Start(Frames::default());
-                News::Trouble(trouble)
-            }
-        },
-        State::Body(mut response) => {
-            let news = next(transport, to, &mut response, fetch.give_up).await;
-            fetch.state = State::Body(response);
-            news
-        }
-        State::Queued(reply) => {
-            fetch.state = State::Start(Frames::default());
-            match reply.await {
-                Ok(Ok(parts)) => News::Parts(parts),
-                Ok(Err(trouble)) => News::Trouble(trouble),
-                Err(_) => News::Trouble(Trouble::Unsent("the puller's task has ended".into())),
+/// What the requests of one attempt look at while they wait.
+#[derive(Clone, Copy)]
+struct Ground<'a> {
+    transport: &'a Transport,
+    model: &'a Model,
+    plan: &'a Plan,
+    routes: &'a Routes,
+    seen: u64,
+}
+
+impl Ground<'_> {
+    fn has_moved(&self, bundle: &Bundle) -> bool {
+        bundle.parts.iter().any(|&index| {
+            let partition = self.plan.parts[index as usize].partition;
+            has_moved(self.model, self.routes, partition)
+        })
+    }
+}
+
+/// Waits for the next thing to happen to a request, but not for a server that its partitions have left. It does not touch the
+/// caller's slice, so that many can run at once.
+async fn advance(ground: Ground<'_>, mut fetch: Fetch) -> (Fetch, News) {
+    // Whoever makes the shared request that it waits for looks after that.
+    let queued = matches!(fetch.state, State::Queued(_));
+    let state = std::mem::replace(&mut fetch.state, State::Over);
+    let stepped = {
+        let to = &fetch.bundle.server.connections;
+        let mut step = std::pin::pin!(state.step(ground.transport, to, fetch.give_up));
+        let mut seen = ground.seen;
+        loop {
+            tokio::select! {
+                biased;
+                stepped = &mut step => break Some(stepped),
+                () = ground.transport.changes.since(&mut seen), if !queued => {
+                    if ground.has_moved(&fetch.bundle) {
+                        break None;
+                    }
+                }
             }
         }
     };
+    let Some((state, news)) = stepped else {
+        return (fetch, News::Trouble(Trouble::Moved));
+    };
+    fetch.state = state;
     (fetch, news)
+}
+
+impl State {
+    async fn step(self, transport: &Transport, to: &Connections, give_up: Instant) -> (Self, News) {
+        match self {
+            Self::Start(body) => match transport.send(to, Path::Pull, body, give_up).await {
+                Ok(mut response) => {
+                    let news = next(transport, to, &mut response, give_up).await;
+                    (Self::Body(response), news)
+                }
+                Err(trouble) => (Self::Over, News::Trouble(trouble)),
+            },
+            Self::Body(mut response) => {
+                let news = next(transport, to, &mut response, give_up).await;
+                (Self::Body(response), news)
+            }
+            Self::Queued(reply) => {
+                let news = match reply.await {
+                    Ok(Ok(parts)) => News::Parts(parts),
+                    Ok(Err(trouble)) => News::Trouble(trouble),
+                    Err(_) => News::Trouble(Trouble::Unsent("the puller's task has ended".into())),
+                };
+                (Self::Over, news)
+            }
+            Self::Over => (Self::Over, News::End),
+        }
+    }
 }
 
 async fn next(
@@ -119,7 +168,13 @@ async fn next(
 impl Round<'_> {
     pub(super) async fn run<T: Element>(&mut self, pending: Vec<u32>, out: &mut [T]) {
         let mut waiting = self.bundles::<T>(pending);
-        let transport: &Transport = &self.shared.transport;
+        let ground = Ground {
+            transport: &self.shared.transport,
+            model: self.model,
+            plan: self.plan,
+            routes: self.routes,
+            seen: self.seen,
+        };
         if let [one] = &mut waiting[..]
             && one.len() == 1
             && let Some(bundle) = one.pop_front()
@@ -127,7 +182,7 @@ impl Round<'_> {
             // The usual small operation: nothing to run beside.
             let mut fetch = self.begin::<T>(bundle);
             loop {
-                let (back, news) = advance(transport, fetch).await;
+                let (back, news) = advance(ground, fetch).await;
                 match self.take(back, news, out) {
                     Ok(more) => fetch = more,
                     Err(_) => return,
@@ -140,20 +195,20 @@ impl Round<'_> {
             for _ in 0..=self.shared.options.connections {
                 if let Some(bundle) = queue.pop_front() {
                     lines.insert(bundle.server.id, line);
-                    running.push(advance(transport, self.begin::<T>(bundle)));
+                    running.push(advance(ground, self.begin::<T>(bundle)));
                 }
             }
         }
         while let Some((fetch, news)) = running.next().await {
             match self.take(fetch, news, out) {
-                Ok(fetch) => running.push(advance(transport, fetch)),
+                Ok(fetch) => running.push(advance(ground, fetch)),
                 Err(_) if self.failure.is_some() => return,
                 Err(server) => {
                     let next = lines
                         .get(&server)
                         .and_then(|&line| waiting[line].pop_front());
                     if let Some(bundle) = next {
-                        running.push(advance(transport, self.begin::<T>(bundle)));
+                        running.push(advance(ground, self.begin::<T>(bundle)));
                     }
                 }
             }
@@ -162,12 +217,11 @@ impl Round<'_> {
 
     /// Parts by server, in bundles that fit a request; one queue per server.
     fn bundles<T: Element>(&self, pending: Vec<u32>) -> Vec<VecDeque<Bundle>> {
-        let routes = self.model.routes();
         let mut lines: Vec<VecDeque<Bundle>> = Vec::new();
         let mut places: HashMap<usize, usize, Spreading> = HashMap::default();
         for index in pending {
             let part = &self.plan.parts[index as usize];
-            let (server, _) = routes.holder(part.partition);
+            let (server, _) = self.routes.holder(part.partition);
             let line = *places.entry(server.id).or_insert_with(|| {
                 lines.push(VecDeque::new());
                 lines.len() - 1
@@ -241,7 +295,7 @@ impl Round<'_> {
         body.extend_from_slice(&header.encode());
         for &index in &bundle.parts {
             let part = &self.plan.parts[index as usize];
-            let (_, epoch) = self.model.holder(part.partition);
+            let (_, epoch) = self.routes.holder(part.partition);
             let group = GroupHeader {
                 incarnation: self.model.incarnation,
                 partition: part.partition,
@@ -315,7 +369,11 @@ impl Round<'_> {
             self.failure = Some(Error::Refused(Box::new(body.clone())));
             return;
         }
-        self.fresh_map = true;
+        if matches!(trouble, Trouble::Moved) {
+            count(&self.shared.counters.aborted, 1);
+        } else {
+            self.fresh_map = true;
+        }
         self.again.extend_from_slice(&bundle.parts);
     }
 
@@ -324,12 +382,14 @@ impl Round<'_> {
         self.attempts.failed(&body);
         let partition = self.part(index).partition;
         match body.code.retry() {
-            Retry::Later => self.again.push(index),
+            Retry::Later => {
+                // Such as a holder without its lease, or one that has come back: another may hold the partition by now.
+                self.fresh_map |= body.code == ErrorCode::Retry;
+                self.again.push(index);
+            }
             Retry::FreshMap => {
                 self.fresh_map = true;
-                if let Some(hint) = body.detail.as_ref().and_then(|d| d.hint.as_ref()) {
-                    self.model.take_hint(partition, hint);
-                }
+                take_hint(self.model, partition, &body);
                 self.again.push(index);
             }
             Retry::Never | Retry::NewLane => {

@@ -16,7 +16,11 @@ use super::{
     ticket::Piece,
 };
 use crate::{
-    Applied, Error, pull::refusal, reply::Answer, retry::Attempts, routing::Model,
+    Applied, Error,
+    pull::{refusal, take_hint},
+    reply::Answer,
+    retry::Attempts,
+    routing::Model,
     transport::Trouble,
 };
 
@@ -27,6 +31,14 @@ const COPIED: usize = 4096;
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(100);
 /// Longer than any request takes.
 const LONG: Duration = Duration::from_secs(3600);
+
+/// The time, by the timers and by the clock on the wall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    /// Milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+}
 
 /// What is frozen: the same sections under the same lane and number in every copy.
 #[derive(Debug)]
@@ -44,10 +56,15 @@ pub(crate) struct Group {
     pub(crate) sent: bool,
     /// All its operations are given up: only the number is to be settled.
     pub(crate) skip: bool,
-    /// The epoch at which it was sent last.
+    /// The server that it was sent to last, and the epoch at which.
+    pub(crate) server: usize,
     pub(crate) epoch: Epoch,
-    /// How many refreshes of the map had ended then.
-    pub(crate) refreshes: u64,
+    /// Its place in the request.
+    pub(crate) place: usize,
+    /// How many answers of the master had come then.
+    pub(crate) answers: u64,
+    /// The time of day when it was frozen, in milliseconds since 1970.
+    frozen_ms: u64,
 }
 
 /// What an attempt means for a group.
@@ -82,7 +99,7 @@ impl Group {
         lane: Arc<LaneTag>,
         number: Number,
         pieces: Vec<Piece>,
-        now: Instant,
+        now: Now,
     ) -> Option<Self> {
         let first = pieces.first()?;
         let (model, partition) = (Arc::clone(&first.model), first.partition);
@@ -98,16 +115,38 @@ impl Group {
             digest,
             length,
             pieces,
-            attempts: Attempts {
-                count: 0,
-                since: now,
-                last: None,
-            },
+            attempts: Attempts::since(now.instant),
             sent: false,
             skip: false,
+            server: usize::MAX,
             epoch: Epoch(0),
-            refreshes: 0,
+            place: 0,
+            answers: 0,
+            frozen_ms: now.unix_ms,
         })
+    }
+
+    /// Whether its partition is elsewhere than where it was sent last.
+    pub(crate) fn has_moved(&self) -> bool {
+        let at = (self.partition, self.server, self.epoch);
+        !self.model.is_held(at.0, at.1, at.2)
+    }
+
+    /// It was sent, and is not waited for where that was: what became of it there is unknown.
+    pub(crate) fn abandon(&mut self) {
+        self.sent = true;
+        self.note(&Trouble::Moved);
+        self.attempts.moved();
+    }
+
+    /// Whether the deadline has passed. Timers stand still while a machine is suspended, the time of day does not: servers may
+    /// have forgotten the lane meanwhile.
+    fn is_late(&self, now: Now) -> bool {
+        let allowed = self
+            .deadline()
+            .saturating_duration_since(self.attempts.since);
+        let passed = Duration::from_millis(now.unix_ms.saturating_sub(self.frozen_ms));
+        now.instant > self.deadline() || passed > allowed
     }
 
     /// The last deadline of its operations.
@@ -147,7 +186,7 @@ impl Group {
         for piece in &self.pieces {
             piece.ticket.note(self.attempts.count, &cause);
         }
-        self.attempts.last = Some(cause);
+        self.attempts.failed(&cause);
     }
 
     pub(crate) fn unknown(&self, cause: impl Into<String>) -> Error {
@@ -182,7 +221,7 @@ impl Group {
     }
 
     /// Judges the answer of a server to this group.
-    pub(crate) fn judge(&mut self, answer: &Answer, now: Instant) -> Verdict {
+    pub(crate) fn judge(&mut self, answer: &Answer, now: Now) -> Verdict {
         if self.lane.has_ended() {
             return Verdict::Failed(self.unknown("its lane has ended"), LaneEnd::Keep);
         }
@@ -203,7 +242,7 @@ impl Group {
         }
     }
 
-    fn judge_error(&mut self, body: ErrorBody, now: Instant) -> Verdict {
+    fn judge_error(&mut self, body: ErrorBody, now: Now) -> Verdict {
         let failed = |error| Verdict::Failed(error, LaneEnd::Keep);
         let applied = self.doubt();
         match body.code {
@@ -213,7 +252,7 @@ impl Group {
                 refusal(&self.model, self.partition, body, applied),
                 LaneEnd::Replace,
             ),
-            ErrorCode::LaneExpired if now > self.deadline() => {
+            ErrorCode::LaneExpired if self.is_late(now) => {
                 Verdict::Failed(self.unknown(body.to_string()), LaneEnd::Replace)
             }
             ErrorCode::LaneExpired if self.skip => {
@@ -223,11 +262,11 @@ impl Group {
                 horizon: body.detail.and_then(|d| d.horizon),
             },
             ErrorCode::StaleMap => {
-                if let Some(hint) = body.detail.as_ref().and_then(|d| d.hint.as_ref()) {
-                    self.model.take_hint(self.partition, hint);
-                }
+                take_hint(&self.model, self.partition, &body);
                 Verdict::Again { fresh_map: true }
             }
+            // Such as from a holder without its lease, or one that has come back: another may hold it by now.
+            ErrorCode::Retry => Verdict::Again { fresh_map: true },
             code => match code.retry() {
                 Retry::Later => Verdict::Again { fresh_map: false },
                 Retry::FreshMap => Verdict::Again { fresh_map: true },
@@ -254,14 +293,16 @@ impl Group {
         self.note(trouble);
         match trouble {
             Trouble::Unsent(_) => Verdict::Again { fresh_map: true },
-            Trouble::Unanswered(_) | Trouble::NotGlint(_) => {
+            Trouble::Unanswered(_) | Trouble::NotGlint(_) | Trouble::Moved => {
                 self.sent = true;
                 Verdict::Again { fresh_map: true }
             }
             Trouble::Refused(body) => {
                 self.sent = true;
                 match body.code.retry() {
-                    Retry::Later => Verdict::Again { fresh_map: false },
+                    Retry::Later => Verdict::Again {
+                        fresh_map: body.code == ErrorCode::Retry,
+                    },
                     Retry::FreshMap => Verdict::Again { fresh_map: true },
                     Retry::Never | Retry::NewLane => self.refused(body.clone()),
                 }

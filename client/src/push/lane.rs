@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     book::{Book, Slot},
-    group::{Group, compose},
+    group::{Group, Now, compose},
     ticket::Piece,
 };
 use crate::{
@@ -53,6 +53,7 @@ pub(crate) fn start(
     losses: &Arc<Losses>,
 ) -> LaneSender {
     let (queue, pieces) = mpsc::unbounded_channel();
+    let (leave, left) = mpsc::unbounded_channel();
     count(&counters.lanes_opened, 1);
     let task = Task {
         book: Book::new(world.clock.unix_ms(), world.random.bits()),
@@ -67,6 +68,8 @@ pub(crate) fn start(
         lines: BTreeMap::new(),
         touched: VecDeque::new(),
         running: FuturesUnordered::new(),
+        left,
+        leave,
         pages_kept: 0,
     };
     world.tasks.spawn(Box::pin(task.run(pieces)));
@@ -89,6 +92,9 @@ struct Task {
     /// Lines that may be able to send.
     touched: VecDeque<usize>,
     running: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// What requests that go on waiting let go of, and that the map has changed while they wait.
+    left: mpsc::UnboundedReceiver<Left>,
+    leave: mpsc::UnboundedSender<Left>,
     /// Pages that were left at the last clearing.
     pages_kept: usize,
 }
@@ -111,13 +117,30 @@ struct Request {
     groups: Vec<Group>,
 }
 
+impl Request {
+    /// Takes out the groups whose partitions have left its server.
+    fn take_moved(&mut self) -> Vec<Group> {
+        let groups = std::mem::take(&mut self.groups);
+        let (moved, kept) = groups.into_iter().partition(Group::has_moved);
+        self.groups = kept;
+        moved
+    }
+}
+
+/// Groups that are not waited for any more at a server. What is ready to be sent there may have to go elsewhere too.
+struct Left {
+    server: usize,
+    groups: Vec<Group>,
+}
+
 enum Event {
+    /// Answers are in the places of the request's groups.
     Ended(Request, Result<Vec<Answer>, Trouble>),
+    /// All that it was waited for has moved.
+    Abandoned(Request, Vec<Group>),
     Due {
         groups: Vec<Group>,
         held: Option<usize>,
-        /// The models' masters say that they are gone.
-        gone: Vec<(Arc<Model>, Error)>,
     },
 }
 
@@ -125,10 +148,11 @@ impl Task {
     async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Piece>) {
         let mut open = true;
         let mut arrived = Vec::with_capacity(AT_ONCE);
-        while open || !self.running.is_empty() {
+        while open || !self.running.is_empty() || !self.left.is_empty() {
             tokio::select! {
                 biased;
                 Some(event) = self.running.next(), if !self.running.is_empty() => self.take(event),
+                Some(left) = self.left.recv() => self.leave(left),
                 some = queue.recv_many(&mut arrived, AT_ONCE), if open => open = some > 0,
             }
             for piece in arrived.drain(..) {
@@ -200,11 +224,26 @@ impl Task {
         self.book.open_lane(self.world.clock.unix_ms(), random);
     }
 
+    fn now(&self) -> Now {
+        Now {
+            instant: Instant::now(),
+            unix_ms: self.world.clock.unix_ms(),
+        }
+    }
+
     fn send(&mut self, mut request: Request) {
-        for group in &mut request.groups {
+        let mut seen = self.transport.changes.count();
+        for (place, group) in request.groups.iter_mut().enumerate() {
+            let (holder, epoch) = group.model.holder(group.partition);
             group.attempts.count += 1;
-            group.epoch = group.model.holder(group.partition).1;
-            group.refreshes = group.model.refreshes();
+            group.server = request.server.id;
+            group.epoch = epoch;
+            group.place = place;
+            group.answers = group.model.answers();
+            if holder.id != request.server.id {
+                // It has moved since the request was put together: that is looked at before anything is waited for.
+                seen = seen.wrapping_sub(1);
+            }
         }
         let book = &self.book;
         let body = compose(&request.groups, |group| {
@@ -220,13 +259,28 @@ impl Task {
             .unwrap_or(now)
             .min(now + self.options.request_timeout);
         let transport = Arc::clone(&self.transport);
+        let leave = self.leave.clone();
         self.running.push(Box::pin(async move {
-            let to = &request.server.connections;
-            let answers = match transport.exchange(to, Path::Push, body, give_up).await {
-                Ok(bytes) => reply::answers(&bytes, Kind::PushReply, request.groups.len())
-                    .map_err(Trouble::NotGlint),
-                Err(trouble) => Err(trouble),
+            let (server, count) = (Arc::clone(&request.server), request.groups.len());
+            let exchange = transport.exchange(&server.connections, Path::Push, body, give_up);
+            let mut exchange = std::pin::pin!(exchange);
+            let reply = loop {
+                tokio::select! {
+                    biased;
+                    reply = &mut exchange => break reply,
+                    () = transport.changes.since(&mut seen) => {
+                        let groups = request.take_moved();
+                        if request.groups.is_empty() {
+                            return Event::Abandoned(request, groups);
+                        }
+                        // The task that reads it holds this future too.
+                        let _ = leave.send(Left { server: server.id, groups });
+                    }
+                }
             };
+            let answers = reply.and_then(|bytes| {
+                reply::answers(&bytes, Kind::PushReply, count).map_err(Trouble::NotGlint)
+            });
             Event::Ended(request, answers)
         }));
     }
@@ -234,7 +288,8 @@ impl Task {
     fn take(&mut self, event: Event) {
         match event {
             Event::Ended(request, answers) => self.ended(request, &answers),
-            Event::Due { groups, held, gone } => self.due(groups, held, &gone),
+            Event::Abandoned(request, groups) => self.abandoned(&request, groups),
+            Event::Due { groups, held } => self.due(groups, held),
         }
     }
 }

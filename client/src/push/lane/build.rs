@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::{Request, Task, drop_unsent};
 use crate::{
     push::{book::Slot, group::Group, ticket::Piece},
@@ -27,7 +25,7 @@ impl Task {
         self.open_lane_after_fork();
         let server = Arc::clone(&self.lines.get(&id)?.server);
         let lane = Arc::clone(self.book.lane());
-        let now = Instant::now();
+        let now = self.now();
         let mut number = None;
         let mut groups = Vec::new();
         let mut bytes = 0;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use glint_protocol::{LaneId, Number};
 use tokio::time::Instant;
 
-use super::{Event, Request, Task, drop_unsent};
+use super::{Event, Left, Request, Task, drop_unsent};
 use crate::{
     Error,
     losses::ForgottenPushes,
@@ -14,7 +14,6 @@ use crate::{
         group::{Group, LaneEnd, Verdict},
     },
     reply::Answer,
-    routing::Model,
     stats::count,
     transport::Trouble,
 };
@@ -22,27 +21,25 @@ use crate::{
 impl Task {
     pub(super) fn ended(&mut self, request: Request, answers: &Result<Vec<Answer>, Trouble>) {
         let id = request.server.id;
-        if request.fresh
-            && let Some(line) = self.lines.get_mut(&id)
-        {
-            line.out = false;
-        }
-        self.touched.push_back(id);
-        let now = Instant::now();
+        self.free(&request);
+        let now = self.now();
         let unreachable = matches!(answers, Err(Trouble::Unsent(_) | Trouble::Unanswered(_)));
-        let (mut again, mut reissued, mut fresh_map) = (Vec::new(), Vec::new(), false);
-        for (at, mut group) in request.groups.into_iter().enumerate() {
+        let (mut again, mut moved, mut reissued) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fresh_map = false;
+        for mut group in request.groups {
+            let place = group.place;
             let verdict = match answers {
                 Ok(answers) => {
+                    let answer = &answers[place];
                     group.sent = true;
-                    group.judge(&answers[at], now)
+                    group.judge(answer, now)
                 }
                 Err(trouble) => group.judge_trouble(trouble),
             };
             match verdict {
                 Verdict::Applied => {
                     if let Ok(answers) = answers
-                        && let Some(last) = answers[at].after_loss
+                        && let Some(last) = answers[place].after_loss
                     {
                         self.note_loss(&group, last);
                     }
@@ -55,6 +52,11 @@ impl Task {
                     group.end(&end);
                 }
                 Verdict::Failed(error, lane) => self.fail(group, error, lane),
+                // Such as by the hint of this very answer: where it is now there is no trouble yet.
+                Verdict::Again { .. } if group.has_moved() => {
+                    group.attempts.moved();
+                    moved.push(group);
+                }
                 Verdict::Again { fresh_map: wanted } => {
                     fresh_map |= wanted;
                     again.push(group);
@@ -65,6 +67,10 @@ impl Task {
                     reissued.push(group);
                 }
             }
+        }
+        if !moved.is_empty() {
+            count(&self.counters.retries, 1);
+            self.due(moved, None);
         }
         if !again.is_empty() {
             self.schedule(again, fresh_map, unreachable.then_some(id));
@@ -77,6 +83,47 @@ impl Task {
             }
             self.schedule(reissued, false, None);
         }
+    }
+
+    /// A request of new numbers has ended: the next may go.
+    fn free(&mut self, request: &Request) {
+        let id = request.server.id;
+        if request.fresh
+            && let Some(line) = self.lines.get_mut(&id)
+        {
+            line.out = false;
+        }
+        self.touched.push_back(id);
+    }
+
+    /// Nothing of a request is waited for any more.
+    pub(super) fn abandoned(&mut self, request: &Request, groups: Vec<Group>) {
+        self.free(request);
+        self.leave(Left {
+            server: request.server.id,
+            groups,
+        });
+    }
+
+    /// The map has changed while a request was out: what it does not wait for any more goes where it is held now, under its
+    /// number, and so does what is ready.
+    pub(super) fn leave(&mut self, left: Left) {
+        if let Some(line) = self.lines.get_mut(&left.server) {
+            for slot in std::mem::take(&mut line.ready) {
+                let first = self.book.waiting(slot).front();
+                match first.map(|piece| (Arc::clone(&piece.model), piece.partition)) {
+                    Some((model, partition)) => self.list(slot, &model, partition),
+                    None => self.book.unlist(slot),
+                }
+            }
+        }
+        if left.groups.is_empty() {
+            return;
+        }
+        count(&self.counters.aborted, 1);
+        let mut groups = left.groups;
+        groups.iter_mut().for_each(Group::abandon);
+        self.due(groups, None);
     }
 
     /// The partition knew the lane up to `last` only, though later numbers of it were acknowledged.
@@ -117,15 +164,23 @@ impl Task {
         }
     }
 
-    /// Lets groups wait for their next attempt, and has the map refreshed meanwhile.
+    /// Lets groups wait for their next attempt, and has the map asked for meanwhile. A map by which one of them is elsewhere
+    /// ends the pause.
     fn schedule(&mut self, groups: Vec<Group>, fresh_map: bool, held: Option<usize>) {
         count(&self.counters.retries, 1);
         if let Some(line) = held.and_then(|id| self.lines.get_mut(&id)) {
             line.held += 1;
         }
+        let mut seen = self.transport.changes.count();
+        for group in &groups {
+            group.model.note_use();
+            if fresh_map {
+                group.model.want_map(group.answers);
+            }
+        }
         let now = Instant::now();
-        let attempts = groups.iter().map(|g| g.attempts.count).max().unwrap_or(1);
-        let pause = self.pauses.next(attempts);
+        let trouble = groups.iter().map(|group| group.attempts.trouble());
+        let pause = self.pauses.at_server(trouble.max().unwrap_or_default());
         // It wakes in time to settle what can no longer be tried.
         let boundary = groups.iter().map(|group| {
             if group.skip {
@@ -138,35 +193,34 @@ impl Task {
         let wake = boundary
             .min()
             .map_or(now + pause, |at| at.max(soonest).min(now + pause));
+        let transport = Arc::clone(&self.transport);
+        let leave = self.leave.clone();
         self.running.push(Box::pin(async move {
-            let mut gone: Vec<(Arc<Model>, Error)> = Vec::new();
-            if fresh_map {
-                let mut models: Vec<(Arc<Model>, u64)> = groups
-                    .iter()
-                    .map(|group| (Arc::clone(&group.model), group.refreshes))
-                    .collect();
-                models.dedup_by(|a, b| Arc::ptr_eq(&a.0, &b.0));
-                for (model, seen) in models {
-                    if let Err(error @ Error::Gone { .. }) = model.refresh(seen).await {
-                        gone.push((model, error));
+            let mut groups = groups;
+            while !groups
+                .iter()
+                .any(|group| group.has_moved() || group.model.gone_by_master().is_some())
+            {
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(wake) => break,
+                    () = transport.changes.since(&mut seen) => {
+                        if let Some(server) = held {
+                            // What waits for this attempt may be elsewhere, though this is not.
+                            let _ = leave.send(Left { server, groups: Vec::new() });
+                        }
                     }
                 }
             }
-            let moved = |group: &Group| group.model.holder(group.partition).1 != group.epoch;
-            // The first attempt at a new holder needs no pause.
-            if attempts > 1 || !fresh_map || !groups.iter().all(moved) {
-                tokio::time::sleep_until(wake).await;
-            }
-            Event::Due { groups, held, gone }
+            groups
+                .iter_mut()
+                .filter(|group| group.has_moved())
+                .for_each(|group| group.attempts.moved());
+            Event::Due { groups, held }
         }));
     }
 
-    pub(super) fn due(
-        &mut self,
-        groups: Vec<Group>,
-        held: Option<usize>,
-        gone: &[(Arc<Model>, Error)],
-    ) {
+    pub(super) fn due(&mut self, groups: Vec<Group>, held: Option<usize>) {
         if let Some(id) = held {
             if let Some(line) = self.lines.get_mut(&id) {
                 line.held -= 1;
@@ -186,9 +240,7 @@ impl Task {
                 self.fail(group, error, LaneEnd::Replace);
                 continue;
             }
-            let model_gone = gone.iter().find(|(m, _)| Arc::ptr_eq(m, &group.model));
-            if let Some((_, error)) = model_gone {
-                let mut error = error.clone();
+            if let Some(mut error) = group.model.gone_by_master() {
                 if let Error::Gone { applied, .. } = &mut error
                     && group.sent
                 {
