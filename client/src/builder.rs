@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use glint_protocol::Partitioner;
 use glint_world::World;
 
-use crate::{Client, ClientOptions, Result};
+use crate::{Client, ClientOptions, Read, Result};
 
 /// Collects what a client shall be like.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl ClientBuilder {
     /// Lanes.
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.options.lanes = lanes;
+        self
+    }
+
+    /// Which copies may answer pulls, where handles do not say otherwise.
+    pub fn read(mut self, read: Read) -> Self {
+        self.options.read = read;
         self
     }
 

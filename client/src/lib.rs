@@ -16,6 +16,7 @@
 //! - [`Vector`], [`Matrix`]: pull and push; [`ModelHandle`] names one in another process
 //! - [`BufferedVector`], [`BufferedMatrix`]: many small updates combined and pushed together
 //! - [`RowBlocks`], [`Rows`], [`Columns`]: going through a matrix, with the next ones pulled ahead
+//! - [`Read`]: reads that scale over the copies of a model, for values that need not be the newest
 //! - [`blocking`]: the same without async
 //! - [`Error`], [`Applied`]: what went wrong, and what a failed push has done
 //!
@@ -41,6 +42,7 @@ mod options;
 mod plan;
 mod pull;
 mod push;
+mod read;
 mod reply;
 mod retry;
 mod routing;
@@ -70,6 +72,7 @@ pub use crate::{
     matrix::Matrix,
     open::{MatrixBuilder, VectorBuilder},
     options::ClientOptions,
+    read::{Positions, Read},
     stats::ClientStats,
     vector::Vector,
 };

@@ -5,7 +5,8 @@ use std::{fmt, marker::PhantomData, ops::Range, sync::Arc};
 use glint_protocol::{Element, ModelMap, ModelSpec};
 
 use crate::{
-    Attach, Client, Error, ModelHandle, Result, operation::Operation, plan::Plan, routing::Model,
+    Attach, Client, Error, ModelHandle, Positions, Read, Result, operation::Operation, plan::Plan,
+    routing::Model,
 };
 
 /// A matrix of `rows` × `cols` on the servers; a row lies on one server. Cheap to clone.
@@ -15,6 +16,7 @@ use crate::{
 pub struct Matrix<T> {
     client: Client,
     model: Arc<Model>,
+    read: Read,
     element: PhantomData<T>,
 }
 
@@ -23,6 +25,7 @@ impl<T> Clone for Matrix<T> {
         Self {
             client: self.client.clone(),
             model: Arc::clone(&self.model),
+            read: self.read.clone(),
             element: PhantomData,
         }
     }
@@ -51,6 +54,7 @@ impl<T: Element> Attach for Matrix<T> {
         crate::operation::check_element::<T>(&map)?;
         Ok(Self {
             model: client.model(map)?,
+            read: client.shared.options.read.clone(),
             client: client.clone(),
             element: PhantomData,
         })
@@ -96,8 +100,23 @@ impl<T: Element> Matrix<T> {
         self.cols() as usize
     }
 
+    /// The same matrix, whose pulls may be answered by other copies than the holder: see [`Read`]. Pushes are the same.
+    #[must_use]
+    pub fn reading(&self, read: Read) -> Self {
+        Self {
+            read,
+            ..self.clone()
+        }
+    }
+
+    /// How far this client's handles have seen the matrix: what their pushes were acknowledged at, and what their pulls read.
+    /// Another process that reads with [`Read::AtLeast`] of it sees at least as much.
+    pub fn positions(&self) -> Positions {
+        self.model.positions()
+    }
+
     fn operation(&self) -> Operation<'_> {
-        Operation::new(&self.client.shared, &self.model)
+        Operation::new(&self.client.shared, &self.model, &self.read)
     }
 
     /// Whole rows, one after another in the order of `rows`: `rows.len() × cols` values.

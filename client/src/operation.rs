@@ -9,10 +9,10 @@ use glint_protocol::{Element, ModelMap};
 use tokio::time::Instant;
 
 use crate::{
-    Error, Result,
+    Error, Read, Result,
     client::Shared,
     plan::{Ground, Plan, RUN},
-    pull::pull,
+    pull::{Asked, pull},
     push::push,
     routing::Model,
     stats::count,
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct Operation<'a> {
     shared: &'a Shared,
     model: &'a Arc<Model>,
+    read: &'a Read,
 }
 
 /// Refuses a model of another element type.
@@ -38,8 +39,12 @@ pub(crate) fn check_element<T: Element>(map: &ModelMap) -> Result<()> {
 }
 
 impl<'a> Operation<'a> {
-    pub(crate) fn new(shared: &'a Shared, model: &'a Arc<Model>) -> Self {
-        Self { shared, model }
+    pub(crate) fn new(shared: &'a Shared, model: &'a Arc<Model>, read: &'a Read) -> Self {
+        Self {
+            shared,
+            model,
+            read,
+        }
     }
 
     pub(crate) fn ground(&self) -> Ground<'a> {
@@ -94,9 +99,19 @@ impl<'a> Operation<'a> {
         self.check_all(items, &plan)?;
         for (items, out) in items.chunks(RUN).zip(out.chunks_mut(RUN * width)) {
             let plan = plan(&ground, items)?;
-            pull(self.shared, self.model, &plan, out, deadline).await?;
+            self.pull(&plan, out, deadline).await?;
         }
         Ok(())
+    }
+
+    async fn pull<T: Element>(&self, plan: &Plan, out: &mut [T], deadline: Instant) -> Result<()> {
+        let asked = Asked {
+            shared: self.shared,
+            model: self.model,
+            read: self.read,
+            plan,
+        };
+        pull(asked, out, deadline).await
     }
 
     /// Pushes listed items, each of `width` values. All of them are checked before the first is pushed.
@@ -149,7 +164,7 @@ impl<'a> Operation<'a> {
             let items = (range.end - range.start) as usize;
             let (now, later) = rest.split_at_mut(items * width);
             let plan = Plan::range(&ground, range)?;
-            pull(self.shared, self.model, &plan, now, deadline).await?;
+            self.pull(&plan, now, deadline).await?;
             rest = later;
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glint_protocol::{MAX_BODY_BYTES, REQUEST_BYTES};
 
-use crate::{Error, Result};
+use crate::{Error, Read, Result};
 
 /// How a client behaves. The default is right unless you have measured otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct ClientOptions {
     pub request_bytes: usize,
     /// Bytes of pushes in flight at most: 64 MiB. Further pushes wait.
     pub in_flight_bytes: usize,
+    /// Which copies may answer pulls: the holder only. Handles can say otherwise ([`crate::Vector::reading`]).
+    pub read: Read,
     /// Whether small operations that are in flight together share requests: yes.
     pub coalesce: bool,
     /// The pause before the first retry: 10 milliseconds. It doubles with each, and half of it is random.
@@ -46,6 +48,7 @@ impl Default for ClientOptions {
             lanes: 4,
             request_bytes: REQUEST_BYTES,
             in_flight_bytes: 64 << 20,
+            read: Read::Latest,
             coalesce: true,
             first_pause: Duration::from_millis(10),
             longest_pause: Duration::from_secs(2),
@@ -84,6 +87,12 @@ impl ClientOptions {
             return wrong(
                 "in_flight_bytes",
                 "give at least `request_bytes` and less than 4 GiB",
+            );
+        }
+        if matches!(self.read, Read::AtLeast(_)) {
+            return wrong(
+                "read",
+                "positions are those of one model: give them to a handle of it",
             );
         }
         if self.first_pause.is_zero() || self.longest_pause < self.first_pause {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use glint_protocol::{
     Element, ErrorBody, LaneId,
     error::{ErrorCode, GoneReason},
+    frame::ReadMode,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -20,7 +21,7 @@ use self::{
     round::Round,
 };
 use crate::{
-    Error, Result,
+    Error, Read, Result,
     client::Shared,
     error::Applied,
     plan::{Part, Plan},
@@ -38,31 +39,48 @@ pub(crate) const NO_LANE: LaneId = LaneId {
     random: 0,
 };
 
-/// Pulls what the plan names into the caller's slice.
+/// What a pull asks for, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) model: &'a Arc<Model>,
+    pub(crate) read: &'a Read,
+    pub(crate) plan: &'a Plan,
+}
+
+impl Asked<'_> {
+    /// What picks a copy to read, when it need not be the holder.
+    fn dice(&self) -> Option<u64> {
+        (!self.read.is_latest()).then(|| self.shared.world.random.bits())
+    }
+}
+
+/// Pulls what is asked for into the caller's slice.
 pub(crate) async fn pull<T: Element>(
-    shared: &Shared,
-    model: &Arc<Model>,
-    plan: &Plan,
+    asked: Asked<'_>,
     out: &mut [T],
     deadline: Instant,
 ) -> Result<()> {
     let mut attempts = Attempts::new();
     let run = async {
         // The usual small operation: one section, which nearly always comes at once.
-        if let [part] = &plan.parts[..]
-            && shared.options.coalesce
+        let mut dice = asked.dice();
+        if let [part] = &asked.plan.parts[..]
+            && asked.shared.options.coalesce
             && part.values * T::SIZE <= SMALL
-            && small(shared, model, plan, part, out).await
         {
-            count(&shared.counters.values_pulled, out.len() as u64);
-            return Ok(());
+            if small(asked, part, dice, out).await {
+                count(&asked.shared.counters.values_pulled, out.len() as u64);
+                return Ok(());
+            }
+            dice = None;
         }
-        repeat(shared, model, plan, out, &mut attempts).await
+        repeat(asked, dice, out, &mut attempts).await
     };
     match tokio::time::timeout_at(deadline, run).await {
         Ok(result) => result,
         Err(_) => Err(Error::DeadlineExceeded {
-            what: format!("a pull from model '{}'", model.name()),
+            what: format!("a pull from model '{}'", asked.model.name()),
             tried: attempts.tried(),
         }),
     }
@@ -70,12 +88,12 @@ pub(crate) async fn pull<T: Element>(
 
 /// Pulls the only section of a plan together with others; false when that failed in any way.
 async fn small<T: Element>(
-    shared: &Shared,
-    model: &Arc<Model>,
-    plan: &Plan,
+    asked: Asked<'_>,
     part: &Part,
+    dice: Option<u64>,
     out: &mut [T],
 ) -> bool {
+    let Asked { model, plan, .. } = asked;
     let length = plan.section_length(part, T::SIZE, false);
     if length > SMALL {
         return false;
@@ -84,13 +102,17 @@ async fn small<T: Element>(
     plan.write_section(part, None, T::SIZE, &mut sections);
     let parts = vec![SmallPart {
         partition: part.partition,
+        read: asked.read.mode(model, part.partition),
         section: length,
         values: part.values * T::SIZE,
     }];
     let receiver = {
         let routes = model.routes();
-        let (server, _) = routes.holder(part.partition);
-        queue(shared, server, model, parts, sections)
+        let server = Read::choose(&routes, part.partition, dice);
+        if dice.is_some() {
+            count_follower(asked.shared, &routes, part.partition, server);
+        }
+        queue(asked.shared, server, model, parts, sections)
     };
     match receiver.await {
         Ok(Ok(replies)) => match &replies[..] {
@@ -108,6 +130,11 @@ async fn small<T: Element>(
     }
 }
 
+fn count_follower(shared: &Shared, routes: &Routes, partition: u32, server: &Server) {
+    let follower = routes.holder(partition).0.id != server.id;
+    count(&shared.counters.follower_reads, follower.into());
+}
+
 /// Queues a small pull at its server.
 fn queue(
     shared: &Shared,
@@ -118,7 +145,10 @@ fn queue(
 ) -> oneshot::Receiver<Result<Vec<PartReply>, Trouble>> {
     let (reply, receiver) = oneshot::channel();
     let start = || Puller::start(&shared.transport, server, &shared.pool);
-    server.puller.get_or_init(start).submit(SmallPull {
+    // All parts have modes of one kind: those of one pull.
+    let kind = parts.first().map_or(0, |part| part.read.code());
+    let puller = server.pullers[usize::from(kind) % ReadMode::CODES].get_or_init(start);
+    puller.submit(SmallPull {
         model: Arc::clone(model),
         parts,
         sections,
@@ -127,13 +157,20 @@ fn queue(
     receiver
 }
 
+/// Asks until everything is there. Without `dice` the first attempt is made at the holders; when copies were asked that could
+/// not answer, the next is.
 async fn repeat<T: Element>(
-    shared: &Shared,
-    model: &Arc<Model>,
-    plan: &Plan,
+    asked: Asked<'_>,
+    mut dice: Option<u64>,
     out: &mut [T],
     attempts: &mut Attempts,
 ) -> Result<()> {
+    let Asked {
+        shared,
+        model,
+        plan,
+        ..
+    } = asked;
     let mut pending: Vec<u32> = (0..plan.parts.len() as u32).collect();
     while !pending.is_empty() {
         attempts.count += 1;
@@ -141,18 +178,19 @@ async fn repeat<T: Element>(
         let mut seen = shared.transport.changes.count();
         let routes = model.routes().clone();
         let mut round = Round {
-            shared,
-            model,
-            plan,
+            asked,
             routes: &routes,
+            dice,
             seen,
             again: Vec::new(),
+            holder_failed: false,
             fresh_map: false,
             attempts,
             failure: None,
         };
         round.run(pending, out).await;
         let (again, fresh_map, failure) = (round.again, round.fresh_map, round.failure);
+        let holder_failed = round.holder_failed;
         if let Some(error) = failure {
             return Err(error);
         }
@@ -165,6 +203,10 @@ async fn repeat<T: Element>(
         model.note_use();
         if fresh_map {
             model.want_map(answers);
+        }
+        dice = if dice.is_some() { None } else { asked.dice() };
+        if !holder_failed {
+            continue;
         }
         let partitions = || pending.iter().map(|&at| plan.parts[at as usize].partition);
         let moved = || partitions().any(|partition| has_moved(model, &routes, partition));

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use glint_protocol::{
-    ErrorBody, ErrorCode, Number,
+    ErrorBody, ErrorCode, Number, Position,
     frame::{Kind, ReplyHeader, ResultHeader, Status},
 };
 
@@ -12,6 +12,8 @@ use glint_protocol::{
 pub(crate) struct Answer {
     pub(crate) status: Status,
     pub(crate) payload: Bytes,
+    /// What was read, or at which the verdict was formed.
+    pub(crate) position: Position,
     /// The last number of the lane that the partition knew, when it has forgotten later ones.
     pub(crate) after_loss: Option<Number>,
 }
@@ -49,6 +51,7 @@ pub(crate) fn answers(reply: &Bytes, kind: Kind, groups: usize) -> Result<Vec<An
         answers.push(Answer {
             status: head.status,
             payload: reply.slice(at..end),
+            position: head.position,
             after_loss: head.after_loss,
         });
         at = end;
@@ -75,6 +78,8 @@ fn check_header(header: ReplyHeader, kind: Kind, groups: usize) -> Result<(), St
 pub(crate) trait Sink {
     /// Values of a group, from the `skip`-th on; whole ones.
     fn values(&mut self, group: usize, skip: usize, bytes: &[u8]);
+    /// The group's values follow, as they were at this log position.
+    fn begins(&mut self, _group: usize, _position: Position) {}
     /// The group failed.
     fn failed(&mut self, group: usize, error: ErrorBody);
 }
@@ -144,6 +149,9 @@ impl Reader {
                     if let Some(head) = self.gather(&mut bytes, ResultHeader::SIZE) {
                         let head = ResultHeader::decode(&head).map_err(|e| e.message)?;
                         self.stage = begin(group, expected, head)?;
+                        if head.status == Status::Values {
+                            sink.begins(group, head.position);
+                        }
                         self.finish_empty(sink);
                     }
                 }
@@ -230,7 +238,7 @@ fn begin(group: usize, expected: usize, head: ResultHeader) -> Result<Stage, Str
 
 #[cfg(test)]
 mod tests {
-    use glint_protocol::{Element, Epoch, Position};
+    use glint_protocol::{Element, Epoch};
     use proptest::prelude::*;
 
     use super::*;

@@ -19,6 +19,7 @@ use crate::{
     control::{Control, same_cluster},
     error::Applied,
     follow::{Follower, Following},
+    read::Positions,
     stats::Counters,
     transport::{Server, Transport},
 };
@@ -84,6 +85,18 @@ impl Model {
         }
     }
 
+    /// The highest log position of a partition that an answer to this client has named.
+    pub(crate) fn position(&self, partition: u32) -> Position {
+        let highest = self.positions.get(partition as usize);
+        Position(highest.map_or(0, |highest| highest.load(Ordering::Relaxed)))
+    }
+
+    /// All such positions.
+    pub(crate) fn positions(&self) -> Positions {
+        let all = (0..self.positions.len() as u32).map(|p| (p, self.position(p)));
+        Positions::new(self.incarnation, all.filter(|(_, at)| at.0 > 0).collect())
+    }
+
     /// Notes the log position that an answer names.
     pub(crate) fn note_position(&self, partition: u32, position: Position) {
         if let Some(highest) = self.positions.get(partition as usize) {
@@ -105,8 +118,7 @@ impl Model {
     /// Whether a partition is held by this server at this epoch.
     pub(crate) fn is_held(&self, partition: u32, server: usize, epoch: Epoch) -> bool {
         let routes = self.routes.load();
-        let (holder, at) = routes.holder(partition);
-        holder.id == server && at == epoch
+        routes.is_held(partition, server, epoch)
     }
 
     /// What to answer for a partition whose values the map calls lost: so that nobody waits for a server that will not come.

@@ -37,6 +37,8 @@ counters! {
     requests,
     /// Requests sent again, and requests to the master that failed.
     retries,
+    /// Parts of pulls that were asked of a copy which is not the holder.
+    follower_reads,
     /// Maps asked of the master because an operation was in trouble.
     map_refreshes,
     /// Polls of the master for the next map of a model that is used.

@@ -13,7 +13,9 @@ use glint_protocol::{
     ModelId, ModelMap, Number, Position, ServerId, Shape, Term,
     control::ClusterStatus,
     error::{GoneReason, Hint},
-    frame::{Form, Group, Kind, Op, ReplyHeader, Request, RequestHeader, ResultHeader, Status},
+    frame::{
+        Form, Group, Kind, Op, ReadMode, ReplyHeader, Request, RequestHeader, ResultHeader, Status,
+    },
     ids::Revision,
     map::ServerAddress,
     spec::Partitions,
@@ -54,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) number: Number,
     /// Per group: partition, what it does, how many sections, `prev`.
     pub(crate) groups: Vec<(u32, Op, u16, Number)>,
+    /// Per group: which copies may answer.
+    pub(crate) reads: Vec<ReadMode>,
 }
 
 #[allow(
@@ -64,6 +68,10 @@ pub(crate) struct State {
     pub(crate) map: ModelMap,
     pub(crate) values: Vec<BTreeMap<u64, i64>>,
     ledger: BTreeMap<(u32, LaneId), (Number, u32, bool)>,
+    /// Per partition: how many updates were applied.
+    positions: Vec<u64>,
+    /// What followers refuse pulls with that they might answer.
+    pub(crate) follower_refuses: Option<ErrorCode>,
     pub(crate) horizon: u64,
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) seen: Vec<Seen>,
@@ -135,6 +143,8 @@ impl Fake {
             map,
             values: vec![BTreeMap::new(); partitions as usize],
             ledger: BTreeMap::new(),
+            positions: vec![0; partitions as usize],
+            follower_refuses: None,
             horizon: 0,
             faults: VecDeque::new(),
             seen: Vec::new(),
@@ -181,6 +191,14 @@ impl Fake {
     /// The next request is refused group by group.
     pub(crate) fn refuse(&self, code: ErrorCode) {
         self.fail([Fault::Refuse(ErrorBody::new(code, "told to"))]);
+    }
+
+    /// Each partition has a copy on the server that does not hold it.
+    pub(crate) fn add_followers(&self) {
+        let mut state = self.state();
+        state.map.followers = state.map.holders.iter().map(|h| vec![h ^ 1]).collect();
+        state.map.revision = state.map.revision.next();
+        self.1.notify_waiters();
     }
 
     /// Moves a partition to the other server.
@@ -352,6 +370,7 @@ impl Fake {
                     )
                 })
                 .collect(),
+            reads: request.groups.iter().map(|g| g.header.read).collect(),
         });
         let mut out = ReplyHeader {
             kind: reply,
@@ -373,7 +392,7 @@ impl Fake {
                 status,
                 length: payload.len() as u32,
                 epoch: Epoch(1),
-                position: Position(1),
+                position: Position(state.positions[group.header.partition as usize]),
                 after_loss: (status == Status::Applied && group.header.prev > known)
                     .then_some(known),
                 age_ms: None,
@@ -398,6 +417,13 @@ impl State {
             return Err(error(ErrorCode::Gone).with(|d| d.reason = Some(GoneReason::Deleted)));
         }
         let holder = self.map.holders[partition as usize] as usize;
+        let followers = self.map.followers.get(partition as usize);
+        if !group.header.read.is_latest() && followers.is_some_and(|f| f.contains(&(server as u32)))
+        {
+            return self
+                .follower_refuses
+                .map_or_else(|| Ok(self.read(group)), |code| Err(error(code)));
+        }
         let epoch = self.map.epochs[partition as usize];
         if holder != server || epoch != group.header.epoch {
             let hint = self.hints.then(|| Hint {
@@ -407,14 +433,10 @@ impl State {
             });
             return Err(error(ErrorCode::StaleMap).with(|d| d.hint = hint));
         }
-        let values = &mut self.values[partition as usize];
         if group.header.op == Op::Pull {
-            let mut payload = Vec::new();
-            for index in indices(group) {
-                i64::append(&[values.get(&index).copied().unwrap_or(0)], &mut payload);
-            }
-            return Ok((Status::Values, payload));
+            return Ok(self.read(group));
         }
+        let values = &mut self.values[partition as usize];
         let skip = group.header.op == Op::Skip;
         let key = (partition, head.lane);
         if let Some(&(last, digest, skipped)) = self.ledger.get(&key) {
@@ -440,6 +462,7 @@ impl State {
             let horizon = self.horizon;
             return Err(error(ErrorCode::LaneExpired).with(|d| d.horizon = Some(horizon)));
         }
+        self.positions[partition as usize] += 1;
         self.ledger
             .insert(key, (head.number, group.header.digest, skip));
         if skip {
@@ -451,6 +474,17 @@ impl State {
             *values.entry(index).or_default() += <i64 as Element>::from_le(bytes);
         }
         Ok((Status::Applied, Vec::new()))
+    }
+}
+
+impl State {
+    fn read(&self, group: &Group<'_>) -> (Status, Vec<u8>) {
+        let values = &self.values[group.header.partition as usize];
+        let mut payload = Vec::new();
+        for index in indices(group) {
+            i64::append(&[values.get(&index).copied().unwrap_or(0)], &mut payload);
+        }
+        (Status::Values, payload)
     }
 }
 

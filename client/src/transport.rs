@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use glint_protocol::{
-    BINARY, ErrorBody, ErrorCode, MAX_BODY_BYTES, PROTOCOL_VERSION, VERSION_HEADER,
+    BINARY, ErrorBody, ErrorCode, MAX_BODY_BYTES, PROTOCOL_VERSION, VERSION_HEADER, frame::ReadMode,
 };
 use glint_world::{
     World,
@@ -88,8 +88,8 @@ pub(crate) struct Server {
     /// Tells servers apart; the same for one URL as long as anybody holds it.
     pub(crate) id: usize,
     pub(crate) connections: Connections,
-    /// Where small pulls queue; made when the first comes.
-    pub(crate) puller: std::sync::OnceLock<crate::pull::Puller>,
+    /// Where small pulls queue, those of one kind of read mode together; made when the first comes.
+    pub(crate) pullers: [std::sync::OnceLock<crate::pull::Puller>; ReadMode::CODES],
 }
 
 /// All servers that are in use.
@@ -141,7 +141,7 @@ impl Transport {
         let server = Arc::new(Server {
             id,
             connections: Connections::new(self.world.clone(), url.clone(), self.per_server),
-            puller: std::sync::OnceLock::new(),
+            pullers: Default::default(),
         });
         known.by_url.insert(url, Arc::downgrade(&server));
         Ok(server)

@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData, ops::Range, sync::Arc};
 use glint_protocol::{Element, ModelMap, ModelSpec};
 
 use crate::{
-    Attach, Client, Error, ModelHandle, Result,
+    Attach, Client, Error, ModelHandle, Positions, Read, Result,
     operation::Operation,
     plan::{Plan, RUN},
     routing::Model,
@@ -19,6 +19,7 @@ use crate::{
 pub struct Vector<T> {
     client: Client,
     model: Arc<Model>,
+    read: Read,
     element: PhantomData<T>,
 }
 
@@ -27,6 +28,7 @@ impl<T> Clone for Vector<T> {
         Self {
             client: self.client.clone(),
             model: Arc::clone(&self.model),
+            read: self.read.clone(),
             element: PhantomData,
         }
     }
@@ -55,6 +57,7 @@ impl<T: Element> Attach for Vector<T> {
         crate::operation::check_element::<T>(&map)?;
         Ok(Self {
             model: client.model(map)?,
+            read: client.shared.options.read.clone(),
             client: client.clone(),
             element: PhantomData,
         })
@@ -96,8 +99,23 @@ impl<T: Element> Vector<T> {
         &self.client
     }
 
+    /// The same vector, whose pulls may be answered by other copies than the holder: see [`Read`]. Pushes are the same.
+    #[must_use]
+    pub fn reading(&self, read: Read) -> Self {
+        Self {
+            read,
+            ..self.clone()
+        }
+    }
+
+    /// How far this client's handles have seen the vector: what their pushes were acknowledged at, and what their pulls read.
+    /// Another process that reads with [`Read::AtLeast`] of it sees at least as much.
+    pub fn positions(&self) -> Positions {
+        self.model.positions()
+    }
+
     fn operation(&self) -> Operation<'_> {
-        Operation::new(&self.client.shared, &self.model)
+        Operation::new(&self.client.shared, &self.model, &self.read)
     }
 
     /// The values of `keys`, in their order.

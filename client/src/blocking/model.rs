@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc};
 use glint_protocol::Element;
 
 use super::{Runtime, delegate};
-use crate::{BufferOptions, Result, iterate::Block};
+use crate::{BufferOptions, Read, Result, iterate::Block};
 
 /// A vector on the servers: [`crate::Vector`] without async. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +28,15 @@ impl<T: Element> Vector<T> {
         fn push(&self, keys: &[u64], values: &[T]) -> ();
         /// Merges `values` into the run of keys that begins with `start`.
         fn push_range(&self, start: u64, values: &[T]) -> ();
+    }
+
+    /// The same vector, whose pulls may be answered by other copies than the holder: see [`Read`].
+    #[must_use]
+    pub fn reading(&self, read: Read) -> Self {
+        Self {
+            inner: self.inner.reading(read),
+            runtime: Arc::clone(&self.runtime),
+        }
     }
 
     /// The async vector within: its size, name, spec and handle.
@@ -71,6 +80,15 @@ impl<T: Element> Matrix<T> {
         fn push_row_range(&self, start: u64, values: &[T]) -> ();
         /// Merges `values[i]` into the value at `pairs[i]`, (row, column), each once, in order.
         fn push_pairs(&self, pairs: &[(u64, u32)], values: &[T]) -> ();
+    }
+
+    /// The same matrix, whose pulls may be answered by other copies than the holder: see [`Read`].
+    #[must_use]
+    pub fn reading(&self, read: Read) -> Self {
+        Self {
+            inner: self.inner.reading(read),
+            runtime: Arc::clone(&self.runtime),
+        }
     }
 
     /// The async matrix within: its size, name, spec and handle.

@@ -7,7 +7,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
     Epoch, ErrorBody, Incarnation, Number,
     buffer::BufferPool,
-    frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader},
+    frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader, Status},
 };
 use glint_world::http::{Connections, Frames};
 use tokio::sync::{mpsc, oneshot};
@@ -41,11 +41,13 @@ pub(crate) struct SmallPull {
 }
 
 impl SmallPull {
-    /// Whether all of it is held by this server.
+    /// Whether this server may have all of it.
     fn is_at(&self, server: usize) -> bool {
         let routes = self.model.routes();
-        let mut parts = self.parts.iter();
-        parts.all(|part| routes.holder(part.partition).0.id == server)
+        self.parts.iter().all(|part| {
+            let (_, epoch) = routes.holder(part.partition);
+            routes.may_answer(part.partition, server, epoch, part.read)
+        })
     }
 }
 
@@ -53,6 +55,8 @@ impl SmallPull {
 #[derive(Debug)]
 pub(crate) struct SmallPart {
     pub(crate) partition: u32,
+    /// Which copies may answer; of one kind in all that queue together.
+    pub(crate) read: ReadMode,
     /// Bytes of the section.
     pub(crate) section: usize,
     /// Bytes of values it asks for.
@@ -103,6 +107,7 @@ struct Group {
     incarnation: Incarnation,
     partition: u32,
     epoch: Epoch,
+    read: ReadMode,
     element: glint_protocol::ElementType,
     sections: u16,
     length: usize,
@@ -226,6 +231,7 @@ impl Task {
                         incarnation: key.0,
                         partition: key.1,
                         epoch: pull.model.holder(key.1).1,
+                        read: part.read,
                         element: pull.model.spec.element,
                         sections: 0,
                         length: 0,
@@ -233,6 +239,8 @@ impl Task {
                     groups.len() as u32 - 1
                 });
                 let group = &mut groups[place as usize];
+                // What satisfies all that share the group; the holder's newest values always do.
+                group.read = group.read.both(part.read).unwrap_or_default();
                 group.sections += 1;
                 group.length += part.section;
                 members.push(Member {
@@ -264,7 +272,7 @@ impl Task {
                     epoch: group.epoch,
                     prev: Number(0),
                     digest: 0,
-                    read: ReadMode::Latest,
+                    read: group.read,
                     op: Op::Pull,
                     element: Some(group.element),
                     sections: group.sections,
@@ -292,8 +300,9 @@ impl Batch {
         let mut moved = vec![false; self.pulls.len()];
         for member in &self.members {
             let group = &self.groups[member.group as usize];
-            let model = &self.pulls[member.pull as usize].model;
-            moved[member.pull as usize] |= !model.is_held(group.partition, server, group.epoch);
+            let routes = self.pulls[member.pull as usize].model.routes();
+            moved[member.pull as usize] |=
+                !routes.may_answer(group.partition, server, group.epoch, group.read);
         }
         if moved.contains(&true) {
             count(&counters.aborted, 1);
@@ -330,6 +339,11 @@ impl Batch {
             if begun != Some(member.group) {
                 begun = Some(member.group);
                 at = 0;
+                if answer.status == Status::Values {
+                    let model = &self.pulls[member.pull as usize].model;
+                    let partition = self.groups[member.group as usize].partition;
+                    model.note_position(partition, answer.position);
+                }
             }
             let length = self.pulls[member.pull as usize].parts[member.part as usize].values;
             let place = &mut replies[member.pull as usize][member.part as usize];

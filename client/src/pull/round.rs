@@ -8,26 +8,25 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
-    Element, ErrorBody, ErrorCode, Number,
+    Element, ErrorBody, ErrorCode, Number, Position,
     error::Retry,
-    frame::{GroupHeader, Kind, Op, ReadMode, RequestHeader},
+    frame::{GroupHeader, Kind, Op, RequestHeader},
 };
 use glint_world::http::{Connections, Frames, Response};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    NO_LANE, SMALL, has_moved,
+    Asked, NO_LANE, SMALL, count_follower,
     puller::{PartReply, SmallPart},
     queue, refusal, take_hint,
 };
 use crate::{
-    Error,
-    client::Shared,
+    Error, Read,
     error::Applied,
-    plan::{Part, Plan},
+    plan::Part,
     reply::{Reader, Sink},
     retry::Attempts,
-    routing::{Model, Routes},
+    routing::Routes,
     spread::Spreading,
     stats::count,
     transport::{Path, Server, Transport, Trouble},
@@ -42,14 +41,16 @@ struct Bundle {
 
 /// One attempt at all parts that are not there yet.
 pub(super) struct Round<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) model: &'a Arc<Model>,
-    pub(super) plan: &'a Plan,
-    /// Where everything is asked for in this attempt.
+    pub(super) asked: Asked<'a>,
+    /// Where everything is in this attempt.
     pub(super) routes: &'a Routes,
+    /// What picks the copy to read; without it, it is the holder.
+    pub(super) dice: Option<u64>,
     /// The changes of maps that were seen before.
     pub(super) seen: u64,
     pub(super) again: Vec<u32>,
+    /// Something failed that was asked of its holder.
+    pub(super) holder_failed: bool,
     pub(super) fresh_map: bool,
     pub(super) attempts: &'a mut Attempts,
     pub(super) failure: Option<Error>,
@@ -81,17 +82,22 @@ enum News {
 #[derive(Clone, Copy)]
 struct Ground<'a> {
     transport: &'a Transport,
-    model: &'a Model,
-    plan: &'a Plan,
+    asked: Asked<'a>,
     routes: &'a Routes,
     seen: u64,
 }
 
 impl Ground<'_> {
     fn has_moved(&self, bundle: &Bundle) -> bool {
+        let Asked {
+            model, plan, read, ..
+        } = self.asked;
+        let routes = model.routes();
         bundle.parts.iter().any(|&index| {
-            let partition = self.plan.parts[index as usize].partition;
-            has_moved(self.model, self.routes, partition)
+            let partition = plan.parts[index as usize].partition;
+            let (_, epoch) = self.routes.holder(partition);
+            let mode = read.mode(model, partition);
+            !routes.may_answer(partition, bundle.server.id, epoch, mode)
         })
     }
 }
@@ -169,9 +175,8 @@ impl Round<'_> {
     pub(super) async fn run<T: Element>(&mut self, pending: Vec<u32>, out: &mut [T]) {
         let mut waiting = self.bundles::<T>(pending);
         let ground = Ground {
-            transport: &self.shared.transport,
-            model: self.model,
-            plan: self.plan,
+            transport: &self.asked.shared.transport,
+            asked: self.asked,
             routes: self.routes,
             seen: self.seen,
         };
@@ -192,7 +197,7 @@ impl Round<'_> {
         let mut running = FuturesUnordered::new();
         let mut lines = HashMap::new();
         for (line, queue) in waiting.iter_mut().enumerate() {
-            for _ in 0..=self.shared.options.connections {
+            for _ in 0..=self.asked.shared.options.connections {
                 if let Some(bundle) = queue.pop_front() {
                     lines.insert(bundle.server.id, line);
                     running.push(advance(ground, self.begin::<T>(bundle)));
@@ -220,20 +225,24 @@ impl Round<'_> {
         let mut lines: Vec<VecDeque<Bundle>> = Vec::new();
         let mut places: HashMap<usize, usize, Spreading> = HashMap::default();
         for index in pending {
-            let part = &self.plan.parts[index as usize];
-            let (server, _) = self.routes.holder(part.partition);
+            let part = &self.asked.plan.parts[index as usize];
+            let server = Read::choose(self.routes, part.partition, self.dice);
+            if self.dice.is_some() {
+                count_follower(self.asked.shared, self.routes, part.partition, server);
+            }
             let line = *places.entry(server.id).or_insert_with(|| {
                 lines.push(VecDeque::new());
                 lines.len() - 1
             });
             let bytes = self
+                .asked
                 .plan
                 .section_length(part, T::SIZE, false)
                 .max(part.values * T::SIZE);
             let fits = |bundle: &&mut Bundle| {
                 let last = bundle.parts.last().copied().unwrap_or(0);
-                bundle.bytes + bytes <= self.shared.options.request_bytes
-                    && self.plan.parts[last as usize].partition != part.partition
+                bundle.bytes + bytes <= self.asked.shared.options.request_bytes
+                    && self.asked.plan.parts[last as usize].partition != part.partition
             };
             if let Some(bundle) = lines[line].back_mut().filter(fits) {
                 bundle.parts.push(index);
@@ -250,26 +259,29 @@ impl Round<'_> {
     }
 
     fn begin<T: Element>(&self, bundle: Bundle) -> Fetch {
-        let expected = |&part: &u32| self.plan.parts[part as usize].values * T::SIZE;
+        let expected = |&part: &u32| self.asked.plan.parts[part as usize].values * T::SIZE;
         let lengths = bundle.parts.iter().map(expected).collect();
-        let give_up = self.shared.transport.give_up();
-        let state = if self.shared.options.coalesce && bundle.bytes <= SMALL {
+        let give_up = self.asked.shared.transport.give_up();
+        let state = if self.asked.shared.options.coalesce && bundle.bytes <= SMALL {
             let mut sections = Vec::new();
             let mut parts = Vec::with_capacity(bundle.parts.len());
             for &index in &bundle.parts {
-                let part = &self.plan.parts[index as usize];
+                let part = &self.asked.plan.parts[index as usize];
                 let from = sections.len();
-                self.plan.write_section(part, None, T::SIZE, &mut sections);
+                self.asked
+                    .plan
+                    .write_section(part, None, T::SIZE, &mut sections);
                 parts.push(SmallPart {
                     partition: part.partition,
+                    read: self.asked.read.mode(self.asked.model, part.partition),
                     section: sections.len() - from,
                     values: part.values * T::SIZE,
                 });
             }
             State::Queued(queue(
-                self.shared,
+                self.asked.shared,
                 &bundle.server,
-                self.model,
+                self.asked.model,
                 parts,
                 sections,
             ))
@@ -291,25 +303,27 @@ impl Round<'_> {
             lane: NO_LANE,
             number: Number(0),
         };
-        let mut body = self.shared.pool.take(4096);
+        let mut body = self.asked.shared.pool.take(4096);
         body.extend_from_slice(&header.encode());
         for &index in &bundle.parts {
-            let part = &self.plan.parts[index as usize];
+            let part = &self.asked.plan.parts[index as usize];
             let (_, epoch) = self.routes.holder(part.partition);
             let group = GroupHeader {
-                incarnation: self.model.incarnation,
+                incarnation: self.asked.model.incarnation,
                 partition: part.partition,
                 epoch,
                 prev: Number(0),
                 digest: 0,
-                read: ReadMode::Latest,
+                read: self.asked.read.mode(self.asked.model, part.partition),
                 op: Op::Pull,
                 element: Some(T::TYPE),
                 sections: 1,
-                length: self.plan.section_length(part, T::SIZE, false) as u32,
+                length: self.asked.plan.section_length(part, T::SIZE, false) as u32,
             };
             body.extend_from_slice(&group.encode());
-            self.plan.write_section(part, None, T::SIZE, &mut body);
+            self.asked
+                .plan
+                .write_section(part, None, T::SIZE, &mut body);
         }
         Frames::from(body.freeze())
     }
@@ -326,7 +340,7 @@ impl Round<'_> {
             News::Bytes(bytes) => {
                 let mut sink = Scatter {
                     round: self,
-                    parts: &fetch.bundle.parts,
+                    bundle: &fetch.bundle,
                     out,
                 };
                 match fetch.reader.feed(&bytes, &mut sink) {
@@ -344,10 +358,10 @@ impl Round<'_> {
             }
             News::Parts(replies) => {
                 for (&index, reply) in fetch.bundle.parts.iter().zip(replies) {
-                    let part = &self.plan.parts[index as usize];
+                    let part = &self.asked.plan.parts[index as usize];
                     match reply {
-                        Ok(bytes) => self.plan.scatter(part, 0, &bytes, out),
-                        Err(body) => self.part_failed(index, body),
+                        Ok(bytes) => self.asked.plan.scatter(part, 0, &bytes, out),
+                        Err(body) => self.part_failed(index, server, body),
                     }
                 }
             }
@@ -357,12 +371,15 @@ impl Round<'_> {
     }
 
     fn part(&self, index: u32) -> &Part {
-        &self.plan.parts[index as usize]
+        &self.asked.plan.parts[index as usize]
     }
 
     /// A whole request failed.
     fn trouble(&mut self, bundle: &Bundle, trouble: &Trouble) {
         self.attempts.failed(trouble);
+        for &index in &bundle.parts {
+            self.note_failed(index, bundle.server.id);
+        }
         if let Trouble::Refused(body) = trouble
             && !matches!(body.code.retry(), Retry::Later | Retry::FreshMap)
         {
@@ -370,16 +387,22 @@ impl Round<'_> {
             return;
         }
         if matches!(trouble, Trouble::Moved) {
-            count(&self.shared.counters.aborted, 1);
+            count(&self.asked.shared.counters.aborted, 1);
         } else {
             self.fresh_map = true;
         }
         self.again.extend_from_slice(&bundle.parts);
     }
 
+    fn note_failed(&mut self, index: u32, server: usize) {
+        let (holder, _) = self.routes.holder(self.part(index).partition);
+        self.holder_failed |= holder.id == server;
+    }
+
     /// One group of a request failed.
-    fn part_failed(&mut self, index: u32, body: ErrorBody) {
+    fn part_failed(&mut self, index: u32, server: usize, body: ErrorBody) {
         self.attempts.failed(&body);
+        self.note_failed(index, server);
         let partition = self.part(index).partition;
         match body.code.retry() {
             Retry::Later => {
@@ -389,11 +412,11 @@ impl Round<'_> {
             }
             Retry::FreshMap => {
                 self.fresh_map = true;
-                take_hint(self.model, partition, &body);
+                take_hint(self.asked.model, partition, &body);
                 self.again.push(index);
             }
             Retry::Never | Retry::NewLane => {
-                self.failure = Some(refusal(self.model, partition, body, Applied::No));
+                self.failure = Some(refusal(self.asked.model, partition, body, Applied::No));
             }
         }
     }
@@ -401,17 +424,24 @@ impl Round<'_> {
 
 struct Scatter<'a, 'b, T> {
     round: &'a mut Round<'b>,
-    parts: &'a [u32],
+    bundle: &'a Bundle,
     out: &'a mut [T],
 }
 
 impl<T: Element> Sink for Scatter<'_, '_, T> {
     fn values(&mut self, group: usize, skip: usize, bytes: &[u8]) {
-        let part = &self.round.plan.parts[self.parts[group] as usize];
-        self.round.plan.scatter(part, skip, bytes, self.out);
+        let part = &self.round.asked.plan.parts[self.bundle.parts[group] as usize];
+        self.round.asked.plan.scatter(part, skip, bytes, self.out);
+    }
+
+    fn begins(&mut self, group: usize, position: Position) {
+        let partition = self.round.part(self.bundle.parts[group]).partition;
+        self.round.asked.model.note_position(partition, position);
     }
 
     fn failed(&mut self, group: usize, error: ErrorBody) {
-        self.round.part_failed(self.parts[group], error);
+        let server = self.bundle.server.id;
+        self.round
+            .part_failed(self.bundle.parts[group], server, error);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use glint_protocol::{ErrorBody, ErrorCode};
+use glint_protocol::{ErrorBody, ErrorCode, Position, frame::ReadMode};
 
 use crate::{
-    Client, Error, Vector,
+    Client, Error, Read, Vector,
     testing::{Fake, Fault},
 };
 
@@ -165,4 +165,121 @@ async fn a_master_that_does_not_answer_is_named_with_what_was_tried() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::NotGlint { .. }), "{error}");
+}
+
+/// A vector whose partitions have followers, and how many requests of a kind each server has seen since.
+async fn copied(fake: &Fake, coalesce: bool) -> Vector<i64> {
+    fake.add_followers();
+    let vector = vector(fake, coalesce).await;
+    vector.push_range(0, &[7; 100]).await.unwrap();
+    fake.state().seen.clear();
+    vector
+}
+
+fn seen_by(fake: &Fake, server: usize) -> usize {
+    let state = fake.state();
+    state.seen.iter().filter(|s| s.server == server).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_of_any_copy_are_spread_over_all_of_them_and_those_of_the_latest_are_not() {
+    for coalesce in [true, false] {
+        let fake = Fake::new(100, 1);
+        let vector = copied(&fake, coalesce).await;
+        let any = vector.reading(Read::Any);
+        for key in 0..100 {
+            assert_eq!(any.pull(&[key]).await.unwrap(), [7]);
+        }
+        let holders = seen_by(&fake, 0);
+        assert!((25..75).contains(&holders), "{holders} of 100");
+        assert_eq!(seen_by(&fake, 1), 100 - holders);
+        let stats = vector.client().stats();
+        assert_eq!(stats.follower_reads, 100 - holders as u64);
+        for key in 0..100 {
+            vector.pull(&[key]).await.unwrap();
+        }
+        assert_eq!(seen_by(&fake, 0), 100 + holders);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_cannot_answer_is_passed_over_for_the_holder_at_once() {
+    for coalesce in [true, false] {
+        for refusal in [
+            Some(ErrorCode::NotYet),
+            Some(ErrorCode::StaleMap),
+            Some(ErrorCode::Retry),
+            None,
+        ] {
+            let fake = Fake::new(100, 1);
+            let vector = copied(&fake, coalesce).await;
+            fake.state().follower_refuses = refusal;
+            if refusal.is_none() {
+                fake.state().unreachable = vec![1];
+            }
+            let began = tokio::time::Instant::now();
+            let within = vector.reading(Read::Within(Duration::from_millis(250)));
+            for key in 0..40 {
+                assert_eq!(within.pull(&[key]).await.unwrap(), [7]);
+            }
+            assert_eq!(within.pull_range(0..100).await.unwrap(), [7; 100]);
+            assert!(began.elapsed() < Duration::from_millis(5), "{refusal:?}");
+            let modes: Vec<_> = fake
+                .state()
+                .seen
+                .iter()
+                .flat_map(|s| s.reads.clone())
+                .collect();
+            assert!(modes.iter().all(|mode| *mode == ReadMode::Within(250)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn own_writes_are_asked_for_by_the_position_at_which_they_were_acknowledged() {
+    let fake = Fake::new(100, 1);
+    let vector = copied(&fake, true).await;
+    for _ in 0..4 {
+        vector.push(&[3], &[1]).await.unwrap();
+    }
+    let own = vector.reading(Read::OwnWrites);
+    fake.state().seen.clear();
+    own.pull(&[3]).await.unwrap();
+    let asked = |fake: &Fake| fake.state().seen.last().unwrap().reads[0];
+    assert_eq!(asked(&fake), ReadMode::AtLeast(Position(5)));
+    // Another client is told how far this one has seen, and then sees as far.
+    let other = self::vector(&fake, true).await;
+    let told = serde_json::to_string(&vector.positions()).unwrap();
+    let told = serde_json::from_str(&told).unwrap();
+    let told = other.reading(Read::AtLeast(told));
+    told.pull(&[3]).await.unwrap();
+    assert_eq!(asked(&fake), ReadMode::AtLeast(Position(5)));
+    // What a pull has read is not unread by the next.
+    vector.push(&[3], &[1]).await.unwrap();
+    other.pull(&[3]).await.unwrap();
+    other.reading(Read::OwnWrites).pull(&[3]).await.unwrap();
+    assert_eq!(asked(&fake), ReadMode::AtLeast(Position(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulls_in_flight_that_ask_for_different_copies_are_answered_as_they_ask() {
+    let fake = Fake::new(100, 4);
+    let vector = copied(&fake, true).await;
+    let modes = [
+        Read::Latest,
+        Read::Any,
+        Read::OwnWrites,
+        Read::Within(Duration::from_secs(1)),
+        Read::Within(Duration::from_secs(2)),
+    ];
+    let pulls = (0..200usize).map(|i| {
+        let vector = vector.reading(modes[i % modes.len()].clone());
+        tokio::spawn(async move { vector.pull(&[i as u64 % 100]).await })
+    });
+    for pull in pulls.collect::<Vec<_>>() {
+        assert_eq!(pull.await.unwrap().unwrap(), [7]);
+    }
+    let seen = fake.state().seen.clone();
+    assert!(seen.len() < 60, "{} requests", seen.len());
+    assert_eq!(vector.client().stats().retries, 0);
 }

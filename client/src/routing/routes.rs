@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use glint_protocol::{Epoch, ModelMap, ids::Revision};
+use glint_protocol::{Epoch, ModelMap, frame::ReadMode, ids::Revision};
 
 use crate::{
     Result,
@@ -65,6 +65,27 @@ impl Routes {
     pub(crate) fn holder(&self, partition: u32) -> (&Arc<Server>, Epoch) {
         let at = partition as usize;
         (&self.servers[self.holders[at] as usize], self.epochs[at])
+    }
+
+    /// Whether a partition is held by this server at this epoch.
+    pub(crate) fn is_held(&self, partition: u32, server: usize, epoch: Epoch) -> bool {
+        let (holder, at) = self.holder(partition);
+        holder.id == server && at == epoch
+    }
+
+    /// Whether a server that was asked for a partition at an epoch is still one to wait for. For reads at any copy, whoever has
+    /// one is.
+    pub(crate) fn may_answer(
+        &self,
+        partition: u32,
+        server: usize,
+        epoch: Epoch,
+        read: ReadMode,
+    ) -> bool {
+        if read.is_latest() {
+            return self.is_held(partition, server, epoch);
+        }
+        self.holder(partition).0.id == server || self.followers(partition).any(|s| s.id == server)
     }
 
     /// The other copies of a partition.

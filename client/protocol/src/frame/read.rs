@@ -61,6 +61,14 @@ impl ReadMode {
         }
     }
 
+    /// Its code in a group's header.
+    pub const fn code(self) -> u8 {
+        self.to_wire().0
+    }
+
+    /// How many codes there are.
+    pub const CODES: usize = 4;
+
     /// Whether only the holder may answer.
     #[allow(
         clippy::trivially_copy_pass_by_ref,

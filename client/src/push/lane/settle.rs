@@ -38,10 +38,12 @@ impl Task {
             };
             match verdict {
                 Verdict::Applied => {
-                    if let Ok(answers) = answers
-                        && let Some(last) = answers[place].after_loss
-                    {
-                        self.note_loss(&group, last);
+                    if let Ok(answers) = answers {
+                        let answer = &answers[place];
+                        group.model.note_position(group.partition, answer.position);
+                        if let Some(last) = answer.after_loss {
+                            self.note_loss(&group, last);
+                        }
                     }
                     self.settle(&group, true);
                     group.end(&Ok(()));
