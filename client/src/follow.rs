@@ -16,11 +16,12 @@ use std::{
     time::Duration,
 };
 
+use glint_protocol::{ModelMap, ids::Revision};
 use glint_world::{Random, Shutdown};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Error,
+    Error, Result,
     control::Control,
     routing::Model,
     stats::{Counters, count},
@@ -166,7 +167,7 @@ impl Follower {
                 () = self.refresh_when_wanted(&mut rarely) => return,
             };
             let held = now.elapsed() >= hold / 2;
-            let polled = match self.take(answer) {
+            let polled = match self.take(answer, revision) {
                 Polled::Held if !held => Polled::Failed,
                 other => other,
             };
@@ -217,7 +218,7 @@ impl Follower {
             tokio::time::sleep_until(soon.max(*rarely)).await;
             count(&self.counters.map_refreshes, 1);
             let answer = self.control.map_once(&self.name).await;
-            if matches!(self.take(answer), Polled::Over) {
+            if matches!(self.take(answer, Revision(0)), Polled::Over) {
                 return;
             }
             *rarely = Instant::now() + RARELY / 2 + self.spread(RARELY);
@@ -230,16 +231,15 @@ impl Follower {
             .map(|model| Arc::clone(&model.following))
     }
 
-    /// Takes an answer of the master.
-    fn take(&self, answer: Result<glint_protocol::ModelMap, Error>) -> Polled {
+    /// Takes an answer of the master, who was told that this revision is known.
+    fn take(&self, answer: Result<ModelMap>, known: Revision) -> Polled {
         let Some(model) = self.model.upgrade() else {
             return Polled::Over;
         };
-        let before = model.routes().revision();
         match model.heard(answer) {
             Err(Error::Gone { .. }) => Polled::Over,
             Err(_) => Polled::Failed,
-            Ok(()) if model.routes().revision() > before => Polled::News,
+            Ok(()) if model.routes().revision() > known => Polled::News,
             Ok(()) => Polled::Held,
         }
     }

@@ -84,6 +84,19 @@ macro_rules! builder {
                 self
             }
 
+            /// How many copies of each partition there shall be, 1 to 3, each on another server: as the cluster has it unless said
+            /// otherwise. With more than one, the loss of a server loses nothing, and another takes over.
+            pub fn copies(mut self, count: u8) -> Self {
+                self.draft.copies = Some(count);
+                self
+            }
+
+            /// How many copies must be in sync for a push to be taken: 1 unless said otherwise. With fewer, pushes wait.
+            pub fn min_in_sync(mut self, count: u8) -> Self {
+                self.draft.min_in_sync = Some(count);
+                self
+            }
+
             /// Opens the model, which must exist and be as this builder says.
             ///
             /// # Errors

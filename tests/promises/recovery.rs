@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use glint::Error;
+use glint::{BufferOptions, Error};
 use glint_protocol::{
     ErrorCode,
     control::{ModelState, ServerState},
@@ -138,6 +138,39 @@ async fn a_stale_map_is_survived_by_clients_that_know_nothing_of_it() {
         .await
         .unwrap();
     assert_eq!(outcomes[0].code(), Some(ErrorCode::StaleMap));
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn iterators_and_buffers_go_on_when_every_map_becomes_stale_beneath_them() {
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client().await;
+    let matrix = client.matrix::<i64>("m", 400, 3);
+    let matrix = matrix.partitions_per_server(4).create().await.unwrap();
+    let options = BufferOptions {
+        capacity: 64,
+        ..BufferOptions::default()
+    };
+    let buffer = matrix.buffered(options);
+    for row in 0..400 {
+        buffer.add(row, 1, row as i64).await.unwrap();
+        if row == 200 {
+            cluster.raise_epochs().await;
+        }
+    }
+    buffer.flush().await.unwrap();
+    let mut rows = 0;
+    let mut blocks = matrix.row_blocks(50);
+    while let Some(block) = blocks.next().await.unwrap() {
+        if block.start == 100 {
+            cluster.raise_epochs().await;
+        }
+        for at in 0..block.rows() {
+            assert_eq!(block.row(at), [0, block.start as i64 + at as i64, 0]);
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 400);
     cluster.stop().await;
 }
 
