@@ -1,6 +1,7 @@
 //! Pulls. Large ones are requests of their own whose values go straight into the caller's slice; small ones queue for a
 //! task per server, which lets those that are in flight together share requests.
 
+mod fetch;
 mod puller;
 mod round;
 #[cfg(test)]
@@ -175,30 +176,31 @@ async fn repeat<T: Element>(
     while !pending.is_empty() {
         attempts.count += 1;
         let answers = model.answers();
-        let mut seen = shared.transport.changes.count();
-        let routes = model.routes().clone();
+        let seen = shared.transport.changes.count();
         let mut round = Round {
             asked,
-            routes: &routes,
+            routes: Arc::clone(&model.routes()),
             dice,
             seen,
             again: Vec::new(),
+            moved: Vec::new(),
             holder_failed: false,
             fresh_map: false,
             attempts,
             failure: None,
         };
         round.run(pending, out).await;
-        let (again, fresh_map, failure) = (round.again, round.fresh_map, round.failure);
-        let holder_failed = round.holder_failed;
-        if let Some(error) = failure {
+        if let Some(error) = round.failure {
             return Err(error);
         }
-        pending = again;
+        pending = round.again;
         if pending.is_empty() {
             break;
         }
+        let (routes, mut seen) = (round.routes, round.seen);
+        let (holder_failed, fresh_map) = (round.holder_failed, round.fresh_map);
         pending.sort_unstable();
+        pending.dedup();
         count(&shared.counters.retries, 1);
         model.note_use();
         if fresh_map {

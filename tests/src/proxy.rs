@@ -155,7 +155,11 @@ impl Proxy {
             tokio::time::sleep(hold).await;
             if let Ok(mut upstream) = Upstream::connect(&address).await {
                 // A server that is gone meanwhile is one way for a late request to end.
-                let _ = upstream.exchange(&request).await;
+                let _ = if is_poll(&request) {
+                    upstream.requests.write_all(&request).await
+                } else {
+                    upstream.exchange(&request).await.map(drop)
+                };
             }
             shared.held.fetch_sub(1, Ordering::SeqCst);
         });
@@ -186,6 +190,12 @@ impl Upstream {
             .await?
             .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
+}
+
+/// Whether a request asks to be held until something happens: what would come of it is for nobody.
+fn is_poll(request: &[u8]) -> bool {
+    let line = request.split(|&b| b == b'\r').next().unwrap_or_default();
+    line.windows(8).any(|part| part == b"wait_ms=")
 }
 
 /// How many bytes a fraction of a message is: any number from none to all but one.

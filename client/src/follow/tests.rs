@@ -94,6 +94,31 @@ async fn a_pull_that_the_old_holder_never_answers_is_asked_of_the_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_has_moved_of_a_pull_is_asked_for_at_once_though_the_rest_is_late() {
+    for coalesce in [true, false] {
+        let fake = Fake::new(8, 4);
+        let vector = followed(&fake, coalesce).await;
+        vector.push_range(0, &[7; 8]).await.unwrap();
+        fake.state().seen.clear();
+        fake.fail([NEVER, Fault::Late(ms(3000))]);
+        let pull = tokio::spawn({
+            let vector = vector.clone();
+            async move { vector.pull_range(0..8).await }
+        });
+        tokio::time::sleep(ms(300)).await;
+        let silent = fake.state().seen[0].server;
+        for partition in [silent, silent + 2] {
+            fake.move_away(partition);
+        }
+        tokio::time::sleep(ms(20)).await;
+        let seen = fake.state().seen.clone();
+        assert_eq!(seen.last().unwrap().server, 1 - silent);
+        assert!(seen.len() > 2, "{seen:?}");
+        assert_eq!(pull.await.unwrap().unwrap(), [7; 8]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pulls_that_queue_behind_a_silent_server_are_asked_of_the_new_holder() {
     let fake = Fake::new(10, 1);
     let vector = followed(&fake, true).await;

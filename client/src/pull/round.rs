@@ -5,19 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glint_protocol::{
     Element, ErrorBody, ErrorCode, Number, Position,
     error::Retry,
     frame::{GroupHeader, Kind, Op, RequestHeader},
 };
-use glint_world::http::{Connections, Frames, Response};
-use tokio::{sync::oneshot, time::Instant};
+use glint_world::http::Frames;
 
 use super::{
     Asked, NO_LANE, SMALL, count_follower,
-    puller::{PartReply, SmallPart},
+    fetch::{Bundle, Fetch, News, State, advance},
+    has_moved,
+    puller::SmallPart,
     queue, refusal, take_hint,
 };
 use crate::{
@@ -28,27 +28,21 @@ use crate::{
     retry::Attempts,
     routing::Routes,
     spread::Spreading,
-    stats::count,
-    transport::{Path, Server, Transport, Trouble},
+    transport::Trouble,
 };
-
-/// Sections of one server that fit a request.
-struct Bundle {
-    server: Arc<Server>,
-    parts: Vec<u32>,
-    bytes: usize,
-}
 
 /// One attempt at all parts that are not there yet.
 pub(super) struct Round<'a> {
     pub(super) asked: Asked<'a>,
-    /// Where everything is in this attempt.
-    pub(super) routes: &'a Routes,
+    /// Where everything was when it was last asked for.
+    pub(super) routes: Arc<Routes>,
     /// What picks the copy to read; without it, it is the holder.
     pub(super) dice: Option<u64>,
     /// The changes of maps that were seen before.
     pub(super) seen: u64,
     pub(super) again: Vec<u32>,
+    /// Parts that have moved while they were asked for.
+    pub(super) moved: Vec<u32>,
     /// Something failed that was asked of its holder.
     pub(super) holder_failed: bool,
     pub(super) fresh_map: bool,
@@ -56,130 +50,10 @@ pub(super) struct Round<'a> {
     pub(super) failure: Option<Error>,
 }
 
-/// A request on its way.
-struct Fetch {
-    bundle: Bundle,
-    state: State,
-    reader: Reader,
-    give_up: Instant,
-}
-
-enum State {
-    Start(Frames),
-    Body(Response),
-    Queued(oneshot::Receiver<Result<Vec<PartReply>, Trouble>>),
-    Over,
-}
-
-enum News {
-    Bytes(Bytes),
-    End,
-    Parts(Vec<PartReply>),
-    Trouble(Trouble),
-}
-
-/// What the requests of one attempt look at while they wait.
-#[derive(Clone, Copy)]
-struct Ground<'a> {
-    transport: &'a Transport,
-    asked: Asked<'a>,
-    routes: &'a Routes,
-    seen: u64,
-}
-
-impl Ground<'_> {
-    fn has_moved(&self, bundle: &Bundle) -> bool {
-        let Asked {
-            model, plan, read, ..
-        } = self.asked;
-        let routes = model.routes();
-        bundle.parts.iter().any(|&index| {
-            let partition = plan.parts[index as usize].partition;
-            let (_, epoch) = self.routes.holder(partition);
-            let mode = read.mode(model, partition);
-            !routes.may_answer(partition, bundle.server.id, epoch, mode)
-        })
-    }
-}
-
-/// Waits for the next thing to happen to a request, but not for a server that its partitions have left. It does not touch the
-/// caller's slice, so that many can run at once.
-async fn advance(ground: Ground<'_>, mut fetch: Fetch) -> (Fetch, News) {
-    // Whoever makes the shared request that it waits for looks after that.
-    let queued = matches!(fetch.state, State::Queued(_));
-    let state = std::mem::replace(&mut fetch.state, State::Over);
-    let stepped = {
-        let to = &fetch.bundle.server.connections;
-        let mut step = std::pin::pin!(state.step(ground.transport, to, fetch.give_up));
-        let mut seen = ground.seen;
-        loop {
-            tokio::select! {
-                biased;
-                stepped = &mut step => break Some(stepped),
-                () = ground.transport.changes.since(&mut seen), if !queued => {
-                    if ground.has_moved(&fetch.bundle) {
-                        break None;
-                    }
-                }
-            }
-        }
-    };
-    let Some((state, news)) = stepped else {
-        return (fetch, News::Trouble(Trouble::Moved));
-    };
-    fetch.state = state;
-    (fetch, news)
-}
-
-impl State {
-    async fn step(self, transport: &Transport, to: &Connections, give_up: Instant) -> (Self, News) {
-        match self {
-            Self::Start(body) => match transport.send(to, Path::Pull, body, give_up).await {
-                Ok(mut response) => {
-                    let news = next(transport, to, &mut response, give_up).await;
-                    (Self::Body(response), news)
-                }
-                Err(trouble) => (Self::Over, News::Trouble(trouble)),
-            },
-            Self::Body(mut response) => {
-                let news = next(transport, to, &mut response, give_up).await;
-                (Self::Body(response), news)
-            }
-            Self::Queued(reply) => {
-                let news = match reply.await {
-                    Ok(Ok(parts)) => News::Parts(parts),
-                    Ok(Err(trouble)) => News::Trouble(trouble),
-                    Err(_) => News::Trouble(Trouble::Unsent("the puller's task has ended".into())),
-                };
-                (Self::Over, news)
-            }
-            Self::Over => (Self::Over, News::End),
-        }
-    }
-}
-
-async fn next(
-    transport: &Transport,
-    to: &Connections,
-    response: &mut Response,
-    give_up: Instant,
-) -> News {
-    match transport.next(to, response, give_up).await {
-        Ok(Some(bytes)) => News::Bytes(bytes),
-        Ok(None) => News::End,
-        Err(trouble) => News::Trouble(trouble),
-    }
-}
-
 impl Round<'_> {
     pub(super) async fn run<T: Element>(&mut self, pending: Vec<u32>, out: &mut [T]) {
-        let mut waiting = self.bundles::<T>(pending);
-        let ground = Ground {
-            transport: &self.asked.shared.transport,
-            asked: self.asked,
-            routes: self.routes,
-            seen: self.seen,
-        };
+        let asked = self.asked;
+        let mut waiting = self.bundles::<T>(pending, self.dice);
         if let [one] = &mut waiting[..]
             && one.len() == 1
             && let Some(bundle) = one.pop_front()
@@ -187,48 +61,69 @@ impl Round<'_> {
             // The usual small operation: nothing to run beside.
             let mut fetch = self.begin::<T>(bundle);
             loop {
-                let (back, news) = advance(ground, fetch).await;
+                let (back, news) = advance(asked, fetch).await;
                 match self.take(back, news, out) {
                     Ok(more) => fetch = more,
-                    Err(_) => return,
+                    Err(_) if self.moved.is_empty() || self.failure.is_some() => return,
+                    Err(_) => break,
                 }
             }
         }
         let mut running = FuturesUnordered::new();
         let mut lines = HashMap::new();
         for (line, queue) in waiting.iter_mut().enumerate() {
-            for _ in 0..=self.asked.shared.options.connections {
+            for _ in 0..=asked.shared.options.connections {
                 if let Some(bundle) = queue.pop_front() {
                     lines.insert(bundle.server.id, line);
-                    running.push(advance(ground, self.begin::<T>(bundle)));
+                    running.push(advance(asked, self.begin::<T>(bundle)));
                 }
             }
         }
-        while let Some((fetch, news)) = running.next().await {
+        loop {
+            // What has moved is asked for at once where it is now, whatever else is waited for.
+            if !self.moved.is_empty() {
+                let moved = self.take_moved();
+                for bundle in self.bundles::<T>(moved, None).into_iter().flatten() {
+                    running.push(advance(asked, self.begin::<T>(bundle)));
+                }
+            }
+            let Some((fetch, news)) = running.next().await else {
+                return;
+            };
             match self.take(fetch, news, out) {
-                Ok(fetch) => running.push(advance(ground, fetch)),
+                Ok(fetch) => running.push(advance(asked, fetch)),
                 Err(_) if self.failure.is_some() => return,
                 Err(server) => {
                     let next = lines
                         .get(&server)
                         .and_then(|&line| waiting[line].pop_front());
                     if let Some(bundle) = next {
-                        running.push(advance(ground, self.begin::<T>(bundle)));
+                        running.push(advance(asked, self.begin::<T>(bundle)));
                     }
                 }
             }
         }
     }
 
+    fn take_moved(&mut self) -> Vec<u32> {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        self.attempts.moved();
+        self.seen = self.asked.shared.transport.changes.count();
+        self.routes = Arc::clone(&self.asked.model.routes());
+        moved
+    }
+
     /// Parts by server, in bundles that fit a request; one queue per server.
-    fn bundles<T: Element>(&self, pending: Vec<u32>) -> Vec<VecDeque<Bundle>> {
+    fn bundles<T: Element>(&self, pending: Vec<u32>, dice: Option<u64>) -> Vec<VecDeque<Bundle>> {
         let mut lines: Vec<VecDeque<Bundle>> = Vec::new();
         let mut places: HashMap<usize, usize, Spreading> = HashMap::default();
         for index in pending {
             let part = &self.asked.plan.parts[index as usize];
-            let server = Read::choose(self.routes, part.partition, self.dice);
-            if self.dice.is_some() {
-                count_follower(self.asked.shared, self.routes, part.partition, server);
+            let server = Read::choose(&self.routes, part.partition, dice);
+            if dice.is_some() {
+                count_follower(self.asked.shared, &self.routes, part.partition, server);
             }
             let line = *places.entry(server.id).or_insert_with(|| {
                 lines.push(VecDeque::new());
@@ -250,6 +145,8 @@ impl Round<'_> {
             } else {
                 lines[line].push_back(Bundle {
                     server: Arc::clone(server),
+                    routes: Arc::clone(&self.routes),
+                    seen: self.seen,
                     parts: vec![index],
                     bytes,
                 });
@@ -307,7 +204,7 @@ impl Round<'_> {
         body.extend_from_slice(&header.encode());
         for &index in &bundle.parts {
             let part = &self.asked.plan.parts[index as usize];
-            let (_, epoch) = self.routes.holder(part.partition);
+            let (_, epoch) = bundle.routes.holder(part.partition);
             let group = GroupHeader {
                 incarnation: self.asked.model.incarnation,
                 partition: part.partition,
@@ -361,7 +258,7 @@ impl Round<'_> {
                     let part = &self.asked.plan.parts[index as usize];
                     match reply {
                         Ok(bytes) => self.asked.plan.scatter(part, 0, &bytes, out),
-                        Err(body) => self.part_failed(index, server, body),
+                        Err(body) => self.part_failed(index, &fetch.bundle, body),
                     }
                 }
             }
@@ -378,7 +275,7 @@ impl Round<'_> {
     fn trouble(&mut self, bundle: &Bundle, trouble: &Trouble) {
         self.attempts.failed(trouble);
         for &index in &bundle.parts {
-            self.note_failed(index, bundle.server.id);
+            self.note_failed(index, bundle);
         }
         if let Trouble::Refused(body) = trouble
             && !matches!(body.code.retry(), Retry::Later | Retry::FreshMap)
@@ -387,22 +284,22 @@ impl Round<'_> {
             return;
         }
         if matches!(trouble, Trouble::Moved) {
-            count(&self.asked.shared.counters.aborted, 1);
+            self.moved.extend_from_slice(&bundle.parts);
         } else {
             self.fresh_map = true;
+            self.again.extend_from_slice(&bundle.parts);
         }
-        self.again.extend_from_slice(&bundle.parts);
     }
 
-    fn note_failed(&mut self, index: u32, server: usize) {
-        let (holder, _) = self.routes.holder(self.part(index).partition);
-        self.holder_failed |= holder.id == server;
+    fn note_failed(&mut self, index: u32, bundle: &Bundle) {
+        let (holder, _) = bundle.routes.holder(self.part(index).partition);
+        self.holder_failed |= holder.id == bundle.server.id;
     }
 
     /// One group of a request failed.
-    fn part_failed(&mut self, index: u32, server: usize, body: ErrorBody) {
+    fn part_failed(&mut self, index: u32, bundle: &Bundle, body: ErrorBody) {
         self.attempts.failed(&body);
-        self.note_failed(index, server);
+        self.note_failed(index, bundle);
         let partition = self.part(index).partition;
         match body.code.retry() {
             Retry::Later => {
@@ -411,9 +308,13 @@ impl Round<'_> {
                 self.again.push(index);
             }
             Retry::FreshMap => {
-                self.fresh_map = true;
                 take_hint(self.asked.model, partition, &body);
-                self.again.push(index);
+                if has_moved(self.asked.model, &bundle.routes, partition) {
+                    self.moved.push(index);
+                } else {
+                    self.fresh_map = true;
+                    self.again.push(index);
+                }
             }
             Retry::Never | Retry::NewLane => {
                 self.failure = Some(refusal(self.asked.model, partition, body, Applied::No));
@@ -440,8 +341,7 @@ impl<T: Element> Sink for Scatter<'_, '_, T> {
     }
 
     fn failed(&mut self, group: usize, error: ErrorBody) {
-        let server = self.bundle.server.id;
         self.round
-            .part_failed(self.bundle.parts[group], server, error);
+            .part_failed(self.bundle.parts[group], self.bundle, error);
     }
 }
