@@ -1,11 +1,12 @@
 //! The master: which servers live, which models exist, which server holds which partition. Never on the path of a pull or
 //! push.
 //!
-//! - `state`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `placement`: how that changes,
-//!   all pure
+//! - `state`, `copies`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `placement`, `change`,
+//!   `failover`, `repair`: how that changes, all pure
 //! - `file`, `journal`: the state on disk; a change is durable before anyone sees it
 //! - `membership`: who lives
-//! - `orders`: keeps every server told of what it is to hold and to drop
+//! - `watch`, `mend`: what it does from time to time, and whenever something has changed
+//! - `orders`, `hold`: keeps every server told of what it is to hold and to drop
 //! - `catalogue`: create, open, list, delete, status
 //! - `router`: the paths
 //!
@@ -14,14 +15,20 @@
 mod admin;
 mod adoption;
 mod catalogue;
+mod change;
 mod config;
+mod copies;
+mod failover;
 mod file;
+mod hold;
 mod journal;
 mod membership;
+mod mend;
 mod orders;
 mod placement;
 mod published;
 mod registration;
+mod repair;
 mod reset;
 mod router;
 mod size;
@@ -39,6 +46,7 @@ use std::{
 use glint_protocol::{
     Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ServerId, Term,
     control::{Register, Registered},
+    copies::Pulse,
 };
 use glint_world::{Listener, Shutdown, Storage, World};
 use tokio::{sync::Notify, time::Instant};
@@ -52,6 +60,7 @@ use crate::serve::serve;
 use journal::Journal;
 use membership::Membership;
 use orders::Courier;
+use repair::Fleet;
 use state::State;
 
 /// Whether these bytes are the state of a master, as the file `master` of its data directory has it.
@@ -61,6 +70,9 @@ use state::State;
 pub fn check_file(bytes: &[u8]) -> Result<(), FileError> {
     file::decode(bytes).map(|_| ())
 }
+
+/// Heartbeats that a server must miss until the master, too, takes it for gone when others say so.
+const HEARTBEATS_MISSED: u32 = 3;
 
 /// A running master, for whoever embeds it. Cheap to clone; [`run`] is the usual way to have one.
 #[derive(Clone)]
@@ -143,6 +155,14 @@ impl Master {
                 silent_after: config.silent_after,
             });
         }
+        let Pulse {
+            beacon_ms,
+            lease_ms,
+            suspicion_ms,
+        } = config.pulse;
+        if beacon_ms == 0 || lease_ms.min(suspicion_ms) / 2 < beacon_ms {
+            return Err(MasterError::Pulse(config.pulse));
+        }
         let state = begin_term(&world, &*storage, config.adopt).await?;
         tracing::info!(
             cluster = %state.cluster, term = %state.term, models = state.models.len(), servers = state.servers.len(),
@@ -172,6 +192,7 @@ impl Master {
         });
         shared.spawn(writer.run(shared.closed.clone()));
         shared.spawn(watch::watch_over(Arc::clone(&shared)));
+        shared.spawn(mend::mend(Arc::clone(&shared)));
         for server in servers {
             shared.courier(&server);
         }
@@ -222,10 +243,10 @@ impl Master {
         shared
             .membership()
             .claim(&request.server, request.boot, Instant::now())?;
-        let asked = request.clone();
+        let (inside, asked) = (Arc::clone(shared), request.clone());
         let findings = shared
             .journal
-            .change(move |state| registration::register(state, &asked))
+            .change(move |state| registration::register(state, &asked, &inside.running()))
             .await?;
         let registered =
             shared
@@ -253,7 +274,7 @@ impl Master {
             cluster: state.cluster,
             heartbeat_ms: shared.config.heartbeat.as_millis() as u64,
             pulse: shared.config.pulse,
-            orders: registration::orders(&state, request),
+            orders: registration::orders(&state, &request.server, request.boot),
         })
     }
 }
@@ -303,6 +324,23 @@ impl Shared {
     /// Servers that a new model may be placed on.
     fn alive(&self) -> BTreeSet<ServerId> {
         self.membership().alive().cloned().collect()
+    }
+
+    /// Servers that were heard of late enough to take over from one that was not.
+    fn running(&self) -> BTreeSet<ServerId> {
+        let limit = self.config.heartbeat * HEARTBEATS_MISSED;
+        self.membership().heard_within(limit, Instant::now())
+    }
+
+    /// Who may get copies, and who is gone.
+    fn fleet(&self) -> Fleet {
+        let now = Instant::now();
+        let membership = self.membership();
+        let gone = membership.absent_for(self.config.replace_after, now);
+        Fleet {
+            alive: membership.alive().cloned().collect(),
+            gone: gone.into_iter().collect(),
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

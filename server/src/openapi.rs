@@ -11,9 +11,10 @@ use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
     admin::{Adoption, ForgetServer, ResetModel},
     control::{
-        ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Orders, Recovering, Register,
-        Registered,
+        ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Orders, Recovering,
+        Register, Registered,
     },
+    copies::{ChangeCopies, CopiesChanged, Suspect},
     data::{PullRequest, PushRequest, Reply},
 };
 use http::{HeaderValue, header};
@@ -248,8 +249,24 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "/v1/servers/leave",
         At::Master,
         Shape::Json("Leave"),
-        Shape::Done,
+        Shape::Json("Left"),
         "A server ends in order.",
+    ),
+    endpoint(
+        "post",
+        "/v1/servers/change",
+        At::Master,
+        Shape::Json("ChangeCopies"),
+        Shape::Json("CopiesChanged"),
+        "A holder asks for other in-sync sets of its partitions.",
+    ),
+    endpoint(
+        "post",
+        "/v1/servers/suspect",
+        At::Master,
+        Shape::Json("Suspect"),
+        Shape::Done,
+        "A follower does not hear holders any more.",
     ),
     endpoint(
         "post",
@@ -395,12 +412,15 @@ fn content(shape: Shape) -> Value {
 fn schemas() -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
     add::<Adoption>(&mut all);
+    add::<ChangeCopies>(&mut all);
     add::<ClusterStatus>(&mut all);
+    add::<CopiesChanged>(&mut all);
     add::<CreateModel>(&mut all);
     add::<ErrorBody>(&mut all);
     add::<ForgetServer>(&mut all);
     add::<Heartbeat>(&mut all);
     add::<Leave>(&mut all);
+    add::<Left>(&mut all);
     add::<ModelMap>(&mut all);
     add::<ModelSummary>(&mut all);
     add::<Orders>(&mut all);
@@ -412,6 +432,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<Reply>(&mut all);
     add::<ResetModel>(&mut all);
     add::<ServerStatus>(&mut all);
+    add::<Suspect>(&mut all);
     all
 }
 

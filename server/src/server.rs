@@ -34,7 +34,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use glint_protocol::{
     Boot, ErrorBody, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
-    control::{Orders, Registered},
+    control::{Labels, Orders, Registered},
 };
 use glint_world::{BoxFuture, Disk, Listener, Shutdown, World, http::Url};
 use tokio::sync::oneshot;
@@ -62,6 +62,8 @@ pub struct ServerConfig {
     pub advertise: Option<Url>,
     /// Bytes of values that it may hold.
     pub capacity_bytes: u64,
+    /// Where it runs: copies of a partition are kept apart by it.
+    pub labels: Labels,
     /// The longest deadline that an operation of this cluster may have; not below what the master is told.
     pub max_deadline: Duration,
     /// How long a lane must be idle until its entry may go, at least 10 × `max_deadline`; by default exactly that.
@@ -86,6 +88,7 @@ impl ServerConfig {
             master,
             advertise: None,
             capacity_bytes,
+            labels: Labels::default(),
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             idle: None,
             buffer_bytes: 512 << 20,

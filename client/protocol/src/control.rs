@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A copy that a server has, as it tells the master when it registers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CopyReport {
     /// The model.
@@ -51,6 +51,26 @@ pub struct Volume {
     pub start: u64,
     /// Whether the process before ended in order, with everything synced.
     pub clean: bool,
+}
+
+/// Where a server runs, as far as it was told: copies of a partition are kept on different machines, in different zones, as
+/// far as there are any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Labels {
+    /// The machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The zone that the machine is in: what fails together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+}
+
+impl Labels {
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.node.is_none() && self.zone.is_none()
+    }
 }
 
 /// What a model is of which a server has copies: so that a master that has lost its catalogue can be told.
@@ -119,6 +139,9 @@ pub struct Register {
     /// The start of the operating system that it runs on.
     #[serde(default)]
     pub os_boot: OsBoot,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// The highest term of a master of its cluster that it has heard.
     #[serde(default)]
     pub term: Term,
@@ -178,7 +201,7 @@ pub struct Heartbeat {
     pub load: ServerLoad,
 }
 
-/// A server to the master when it ends in order: `POST /v1/servers/leave`. The answer is `{}`.
+/// A server to the master when it ends in order: `POST /v1/servers/leave`. The answer is [`Left`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Leave {
@@ -186,6 +209,15 @@ pub struct Leave {
     pub server: ServerId,
     /// This start of its process.
     pub boot: Boot,
+}
+
+/// The master's answer to [`Leave`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Left {
+    /// What the server follows from now on, if others hold what it held: told to obey, it lets them begin at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orders: Option<Orders>,
 }
 
 /// The master to a server, repeated until it is answered: `POST /v1/orders`. The answer is `{}` once all is obeyed.

@@ -45,7 +45,8 @@ Examples:
   glint model create weights --vector 1_000_000
   glint model create topics --matrix 4258x20 --element i64 --partitioning cyclic
   glint model create best --vector 100 --element f64 --initial -Infinity --rule max
-  glint model create kept --vector 1_000_000 --durability sync"
+  glint model create kept --vector 1_000_000 --durability sync
+  glint model create safe --vector 1_000_000 --copies 2"
 )]
 pub(crate) struct Create {
     /// Name of the model: letters, digits, `.`, `_`, `-`.
@@ -83,6 +84,13 @@ pub(crate) struct Create {
     /// what the master was started with unless said.
     #[arg(long, value_name = "MODE")]
     durability: Option<Durability>,
+    /// How many servers have a copy of each partition, 1 to 3, so that it goes on when one is gone; what the master was
+    /// started with unless said.
+    #[arg(long, value_name = "N")]
+    copies: Option<u8>,
+    /// How many copies must be in sync for a push to be taken.
+    #[arg(long, value_name = "N")]
+    min_in_sync: Option<u8>,
     #[command(flatten)]
     target: Target,
 }
@@ -113,6 +121,8 @@ impl Create {
         draft.initial = self.initial;
         draft.rule = self.rule;
         draft.durability = self.durability;
+        draft.copies = self.copies;
+        draft.min_in_sync = self.min_in_sync;
         Some(draft)
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use glint_protocol::{Durability, ServerId};
+use glint_protocol::{Durability, ServerId, control::Labels, copies::Pulse, spec::MAX_COPIES};
 use glint_server::{
     local::{Local as LocalStart, LocalConfig, LocalError},
     log::LogOptions,
@@ -56,18 +56,36 @@ struct Behaviour {
     /// or sync (the end of a machine). The last two need servers with a data directory.
     #[arg(long, value_name = "MODE", default_value = "memory")]
     durability: Durability,
+    /// How many servers have a copy of each partition, 1 to 3, of models whose maker does not say.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_COPIES)))]
+    copies: u8,
     /// How often servers tell the master that they live, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 100)]
+    #[arg(long, value_name = "MS", default_value_t = 50)]
     heartbeat_ms: u64,
     /// After how many milliseconds without a word a server counts as silent. It keeps its partitions.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     silent_after_ms: u64,
+    /// How often a holder sends its followers a sign of life, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = Pulse::default().beacon_ms)]
+    beacon_ms: u64,
+    /// How long a follower that had a sign of life does not serve in its holder's place, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = Pulse::default().lease_ms)]
+    lease_ms: u64,
+    /// After how many milliseconds without a sign of life a follower suspects its holder, and a holder gives up a follower.
+    #[arg(long, value_name = "MS", default_value_t = Pulse::default().suspicion_ms)]
+    suspicion_ms: u64,
 }
 
 impl Behaviour {
     fn config(&self) -> MasterConfig {
         MasterConfig {
             durability: self.durability,
+            copies: self.copies,
+            pulse: Pulse {
+                beacon_ms: self.beacon_ms,
+                lease_ms: self.lease_ms,
+                suspicion_ms: self.suspicion_ms,
+            },
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             silent_after: Duration::from_millis(self.silent_after_ms),
             ..MasterConfig::default()
@@ -133,6 +151,12 @@ pub(crate) struct Server {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     log: LogFlags,
+    /// The machine that it runs on: copies of a partition are kept on different ones, as far as there are any.
+    #[arg(long, value_name = "NAME", env = "GLINT_NODE")]
+    node: Option<String>,
+    /// The zone that the machine is in: copies are kept in different ones, as far as there are any.
+    #[arg(long, value_name = "NAME", env = "GLINT_ZONE")]
+    zone: Option<String>,
     /// How much values may take, such as 8GiB; 80 % of the memory of this machine or container unless said.
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
@@ -189,6 +213,10 @@ impl Server {
         config.id = self.id.map(ServerId);
         config.advertise = self.advertise.map(|url| url.parse()).transpose()?;
         config.log = self.log.options()?;
+        config.labels = Labels {
+            node: self.node,
+            zone: self.zone,
+        };
         if let Some(path) = &self.data_dir {
             config.disk = Some(Arc::new(DirectoryDisk::open(path)?));
         }

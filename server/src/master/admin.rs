@@ -1,14 +1,20 @@
 //! What servers say of themselves beside registering, and what admins ask: words that are heard, servers that are forgotten,
 //! adoptions that end.
 
+use std::sync::Arc;
+
 use glint_protocol::{
     ErrorBody,
     admin::{Adoption, ForgetServer},
-    control::{Heartbeat, Leave, Recovering},
+    control::{Heartbeat, Leave, Left, Recovering},
+    copies::{ChangeCopies, CopiesChanged, Suspect},
 };
 use tokio::time::Instant;
 
-use super::{Master, adoption, lock, registration, reset, watch::tell};
+use super::{
+    HEARTBEATS_MISSED, Master, Shared, adoption, change, failover::promote_others, lock,
+    registration, reset, watch::tell,
+};
 
 impl Master {
     /// Notes that a server lives.
@@ -24,17 +30,93 @@ impl Master {
         Ok(())
     }
 
-    /// Notes that a server ends in order. It keeps its partitions: they wait for it.
-    pub fn leave(&self, leave: &Leave) {
-        let left = self
-            .shared
+    /// Notes that a server ends in order. What others have copies of that are in sync, they hold from now on; the rest waits
+    /// for it. The answer says what it follows now, so that it can let the others begin.
+    ///
+    /// # Errors
+    /// `storage_failed`.
+    pub async fn leave(&self, leave: &Leave) -> Result<Left, ErrorBody> {
+        let shared = &self.shared;
+        let left = shared
             .membership()
             .leave(&leave.server, leave.boot, Instant::now());
+        let mut answer = Left::default();
         if left {
-            let state = self.shared.journal.state();
-            let partitions = state.partitions_of(&leave.server);
-            tracing::info!(server = %leave.server, partitions, "server left");
+            let (inside, server) = (Arc::clone(shared), leave.server.clone());
+            let promoted = shared
+                .journal
+                .change(move |state| Ok(promote_others(state, &server, &inside.running())))
+                .await?;
+            let state = shared.journal.state();
+            let waiting = state.partitions_of(&leave.server);
+            tracing::info!(server = %leave.server, promoted, waiting, "server left");
+            if promoted > 0 {
+                answer.orders = Some(registration::orders(&state, &leave.server, leave.boot));
+            }
         }
+        Ok(answer)
+    }
+
+    /// Takes other in-sync sets of partitions from their holder, and says how each stands now.
+    ///
+    /// # Errors
+    /// `not_registered`, `bad_request`, `storage_failed`.
+    pub async fn change(&self, request: ChangeCopies) -> Result<CopiesChanged, ErrorBody> {
+        let shared = &self.shared;
+        shared
+            .membership()
+            .speaks(&request.server, request.boot, Instant::now())?;
+        let asked = Arc::new(request);
+        let inside = Arc::clone(&asked);
+        let taken = shared
+            .journal
+            .change(move |state| change::change(state, &inside))
+            .await?;
+        tracing::debug!(server = %asked.server, asked = asked.changes.len(), taken, "copies changed");
+        let orders = change::orders(&shared.journal.state(), &asked);
+        Ok(CopiesChanged { orders })
+    }
+
+    /// Promotes others for servers that a follower does not hear any more, unless the master hears them.
+    ///
+    /// # Errors
+    /// `not_registered`, `storage_failed`.
+    pub async fn suspect(&self, word: &Suspect) -> Result<(), ErrorBody> {
+        let shared = &self.shared;
+        shared
+            .membership()
+            .speaks(&word.server, word.boot, Instant::now())?;
+        for silence in &word.silent {
+            let (inside, suspected) = (Arc::clone(shared), silence.clone());
+            let limit = shared.config.heartbeat * HEARTBEATS_MISSED;
+            let is_gone = move |shared: &Shared| {
+                let (server, boot) = (&suspected.server, suspected.boot);
+                let now = Instant::now();
+                shared.membership().is_silent(server, boot, limit, now)
+            };
+            if !is_gone(shared) {
+                tracing::info!(server = %silence.server, by = %word.server, "suspected, but heard by the master: nothing changes");
+                continue;
+            }
+            let server = silence.server.clone();
+            let promoted = shared
+                .journal
+                .change(move |state| {
+                    if is_gone(&inside) {
+                        Ok(promote_others(state, &server, &inside.running()))
+                    } else {
+                        Ok(0)
+                    }
+                })
+                .await?;
+            if promoted > 0 {
+                tracing::warn!(
+                    server = %silence.server, by = %word.server, silent_ms = silence.silent_ms, partitions = promoted,
+                    "server {} is gone; other copies hold its partitions now", silence.server
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Notes that a server reads its data directory.
@@ -55,17 +137,17 @@ impl Master {
     pub async fn forget(&self, request: ForgetServer) -> Result<(), ErrorBody> {
         let shared = &self.shared;
         let server = request.server.clone();
-        let inside = std::sync::Arc::clone(shared);
+        let inside = Arc::clone(shared);
         let forgotten = shared
             .journal
             .change(move |state| {
                 let present = inside
                     .membership()
                     .is_present(&request.server, Instant::now());
-                reset::forget(state, &request, present)
+                reset::forget(state, &request, present, &inside.running())
             })
             .await?;
-        tracing::warn!(%server, lost = forgotten.lost, "server forgotten: an admin has given it up");
+        tracing::warn!(%server, promoted = forgotten.promoted, lost = forgotten.lost, "server forgotten: an admin has given it up");
         shared.membership().forget(&server);
         if let Some(courier) = lock(&shared.couriers).remove(&server) {
             courier.end.cancel();

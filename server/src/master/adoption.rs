@@ -327,6 +327,7 @@ fn make(state: &mut State, incarnation: Incarnation, found: &Found) -> Result<()
             .filter(|p| !found.copies.contains_key(p))
             .map(|p| (p, LossReason::NotFound))
             .collect(),
+        copies: BTreeMap::new(),
         servers,
     };
     let (name, revision) = (spec.name.clone(), state.fresh_revision());

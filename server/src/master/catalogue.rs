@@ -44,11 +44,12 @@ impl Master {
         loop {
             let asked = request.clone();
             let alive = self.shared.alive();
-            let durability = self.shared.config.durability;
+            let config = &self.shared.config;
+            let defaults = (config.durability, config.copies);
             let incarnation = self
                 .shared
                 .journal
-                .change(move |state| transition::create(state, &asked, &alive, durability))
+                .change(move |state| transition::create(state, &asked, &alive, defaults))
                 .await?;
             match self.made(incarnation, until).await? {
                 Made::Live(map) => return Ok(*map),

@@ -22,6 +22,8 @@ pub struct MasterConfig {
     pub replace_after: Duration,
     /// What a model survives whose maker says nothing of it.
     pub durability: Durability,
+    /// How many copies a model has of each partition whose maker says nothing of it.
+    pub copies: u8,
     /// Whether it begins without a state of its own and takes over what servers report. A state that has models is then an
     /// error.
     pub adopt: bool,
@@ -34,12 +36,13 @@ pub struct MasterConfig {
 impl Default for MasterConfig {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
+            heartbeat: Duration::from_millis(50),
             pulse: Pulse::default(),
             silent_after: Duration::from_secs(1),
             forget_after: Duration::from_secs(600),
             replace_after: Duration::from_secs(5),
             durability: Durability::default(),
+            copies: 1,
             adopt: false,
             max_deadline_ms: MAX_DEADLINE_MS,
             limits: Limits::default(),
@@ -87,4 +90,10 @@ pub enum MasterError {
         /// The configured limit.
         silent_after: Duration,
     },
+    /// Its signs of life between copies contradict each other.
+    #[error(
+        "with a sign of life every {} ms, a lease of {} ms and a suspicion after {} ms copies would take each other for gone while all          is well; make the last two at least twice the first (--beacon-ms, --lease-ms, --suspicion-ms)",
+        .0.beacon_ms, .0.lease_ms, .0.suspicion_ms
+    )]
+    Pulse(Pulse),
 }

@@ -10,6 +10,8 @@
 //! save only bytes that nobody misses. What it would not bring is here too: a sync that fails ends the master (see
 //! [`super::journal`]), since nobody knows then what the disk has.
 
+mod copies;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -17,17 +19,21 @@ use std::{
 
 use glint_protocol::{
     Boot, ClusterId, Epoch, ErrorBody, Incarnation, LossReason, ModelSpec, OsBoot, Position,
-    RequestId, ServerId, Term, control::Volume, error::GoneReason, ids::Revision,
+    RequestId, ServerId, Term,
+    control::{Labels, Volume},
+    error::GoneReason,
+    ids::Revision,
 };
 use serde::{Deserialize, Serialize};
 
 use super::adoption::{Adopting, Found, FoundCopy};
 use super::state::{Assignment, KnownServer, Model, Phase, State, Tombstone};
+use copies::FileCopies;
 
 /// Name of the file in the master's storage.
 pub(crate) const NAME: &str = "master";
 /// The format that this program writes. It reads every earlier one: what they lack has a default.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MAGIC: &str = "glint-master";
 
 /// Why a state cannot be read.
@@ -77,6 +83,10 @@ struct FileServer {
     volume: Option<Volume>,
     #[serde(default)]
     os_boot: OsBoot,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    draining: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,6 +109,11 @@ struct FileModel {
     lost: Vec<u32>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     losses: BTreeMap<LossReason, Vec<u32>>,
+    /// `revision` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<Revision>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    copies: Vec<FileCopies>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,8 +141,10 @@ struct FileTombstone {
     failure: Option<ErrorBody>,
 }
 
-fn checksum(json: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, json) as u32
+/// Of format and content. Until format 2 it was that of the content alone, so that one flipped bit makes a 3 a 2.
+fn checksum(format: u32, json: &[u8]) -> u32 {
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, json) as u32;
+    if format < 3 { sum } else { sum ^ format }
 }
 
 /// The bytes of a file that holds `state`.
@@ -136,7 +153,7 @@ fn checksum(json: &[u8]) -> u32 {
 /// When it cannot be written as JSON, which no state of a running master is.
 pub(crate) fn encode(state: &State) -> Result<Vec<u8>, serde_json::Error> {
     let json = serde_json::to_vec(&File::from(state))?;
-    let mut bytes = format!("{MAGIC} {FORMAT} {:08x}\n", checksum(&json)).into_bytes();
+    let mut bytes = format!("{MAGIC} {FORMAT} {:08x}\n", checksum(FORMAT, &json)).into_bytes();
     bytes.extend_from_slice(&json);
     Ok(bytes)
 }
@@ -167,7 +184,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<State, FileError> {
         return Err(FileError::Newer { found: format });
     }
     let sum = words.next().and_then(|w| u32::from_str_radix(w, 16).ok());
-    if format == 0 || sum != Some(checksum(json)) {
+    if format == 0 || sum != Some(checksum(format, json)) {
         return Err(damaged("its checksum does not match"));
     }
     let file: File =
@@ -192,6 +209,8 @@ impl From<&State> for File {
                     capacity_bytes: server.capacity_bytes,
                     volume: server.volume,
                     os_boot: server.os_boot,
+                    labels: server.labels.clone(),
+                    draining: server.draining,
                 })
                 .collect(),
             models: state.models.values().map(|m| (&**m).into()).collect(),
@@ -294,6 +313,12 @@ impl From<&Model> for FileModel {
             epochs,
             lost: Vec::new(),
             losses,
+            base: (model.base != model.revision).then_some(model.base),
+            copies: model
+                .copies
+                .iter()
+                .map(|(&partition, copies)| FileCopies::new(partition, copies))
+                .collect(),
         }
     }
 }
@@ -326,6 +351,7 @@ impl TryFrom<FileModel> for Model {
             holders: file.holders,
             epochs,
             lost: old.chain(losses).collect(),
+            copies: file.copies.into_iter().map(FileCopies::read).collect(),
         };
         let mut model = Self::new(
             file.spec,
@@ -336,6 +362,8 @@ impl TryFrom<FileModel> for Model {
         )
         .ok_or_else(|| format!("model '{name}' contradicts itself"))?;
         model.resets = file.resets;
+        model.base = file.base.unwrap_or(model.base);
+        model.configured = model.configured.max(model.base);
         Ok(model)
     }
 }
@@ -354,6 +382,8 @@ impl TryFrom<File> for State {
                     capacity_bytes: s.capacity_bytes,
                     volume: s.volume,
                     os_boot: s.os_boot,
+                    labels: s.labels,
+                    draining: s.draining,
                 };
                 (s.id, known)
             })

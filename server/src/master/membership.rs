@@ -2,7 +2,7 @@
 //! server that is silent keeps its partitions.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -284,12 +284,7 @@ impl Membership {
             .get_mut(server)
             .filter(|m| m.boot == heartbeat.boot && m.registered && heartbeat.term == self.term);
         let Some(member) = member else {
-            return Err(ErrorBody::new(
-                ErrorCode::NotRegistered,
-                format!(
-                    "server {server} is not registered with this start of the master; register first"
-                ),
-            ));
+            return Err(not_registered(server));
         };
         let event = (member.state != ServerState::Alive)
             .then(|| Event::Back(server.clone(), now.saturating_duration_since(member.heard)));
@@ -375,6 +370,49 @@ impl Membership {
             .map(|(id, _)| id)
     }
 
+    /// Servers that are registered and were heard within so short a time that they must be running.
+    pub(crate) fn heard_within(&self, time: Duration, now: Instant) -> BTreeSet<ServerId> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.registered && m.state == ServerState::Alive)
+            .filter(|(_, m)| now.saturating_duration_since(m.heard) < time)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Whether this start of a server has said nothing for so long, or nothing at all to this start of the master.
+    pub(crate) fn is_silent(
+        &self,
+        server: &ServerId,
+        boot: Boot,
+        time: Duration,
+        now: Instant,
+    ) -> bool {
+        self.members.get(server).is_some_and(|m| {
+            let spoke = m.registered || m.registrations > 0;
+            m.boot == boot && (!spoke || now.saturating_duration_since(m.heard) >= time)
+        })
+    }
+
+    /// Notes a word of a server beside its heartbeats.
+    ///
+    /// # Errors
+    /// `not_registered` when this start has not registered with this start of the master.
+    pub(crate) fn speaks(
+        &mut self,
+        server: &ServerId,
+        boot: Boot,
+        now: Instant,
+    ) -> Result<(), ErrorBody> {
+        match self.members.get_mut(server) {
+            Some(member) if member.boot == boot && member.registered => {
+                member.heard = now;
+                Ok(())
+            }
+            _ => Err(not_registered(server)),
+        }
+    }
+
     /// The start under which a server is registered with this start of the master, while it has not left, and which
     /// registration it is: a server that registers again is told everything again.
     pub(crate) fn registration(&self, server: &ServerId) -> Option<(Boot, u64)> {
@@ -401,6 +439,13 @@ impl Membership {
         };
         Some((state, silence, member.load))
     }
+}
+
+fn not_registered(server: &ServerId) -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::NotRegistered,
+        format!("server {server} is not registered with this start of the master; register first"),
+    )
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
         drop: Vec::new(),
     };
     let news = |model: &&Arc<Model>| {
-        model.index_of(server).is_some() && told.get(&model.incarnation) != Some(&model.revision)
+        model.index_of(server).is_some() && told.get(&model.incarnation) != Some(&model.configured)
     };
     let drop = drops(state, server);
     let mut errand = Errand {
@@ -84,26 +84,29 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
         if errand.orders.len() >= 64 {
             break;
         }
-        errand.told.push((model.incarnation, model.revision));
-        for hold in model.hold(server).iter().flat_map(in_parts) {
-            if hold.partitions.len() > room {
+        errand.told.push((model.incarnation, model.configured));
+        let since = told.get(&model.incarnation).copied();
+        let hold = model.hold_since(server, since, state);
+        for hold in hold.iter().flat_map(in_parts) {
+            let size = weight(&hold);
+            if size > room {
                 errand.orders.push(std::mem::replace(&mut order, empty()));
                 room = PARTITIONS_PER_ORDER;
             }
-            room = room.saturating_sub(hold.partitions.len().max(1));
+            room = room.saturating_sub(size.max(1));
             order.hold.push(hold);
         }
     }
     if !order.hold.is_empty() || !order.drop.is_empty() {
         errand.orders.push(order);
     }
-    if !errand.orders.is_empty() {
+    if !errand.orders.is_empty() || !errand.told.is_empty() {
         return Some(errand);
     }
     let model = models().next()?;
     Some(Errand {
         orders: model
-            .hold(server)
+            .hold(server, state)
             .iter()
             .flat_map(in_parts)
             .map(|hold| Orders {
@@ -111,11 +114,17 @@ fn next_errand(state: &State, server: &ServerId, boot: Boot, told: &Told) -> Opt
                 ..empty()
             })
             .collect(),
-        told: vec![(model.incarnation, model.revision)],
+        told: vec![(model.incarnation, model.configured)],
         dropped: Vec::new(),
         making: Some(model.incarnation),
         may_end: model.phase == Phase::Creating,
     })
+}
+
+/// How much of an order it takes, in partitions without other copies.
+fn weight(hold: &Hold) -> usize {
+    let copies = hold.partitions.iter().map(|held| held.copies.len());
+    hold.partitions.len() + hold.followed.len() + copies.sum::<usize>()
 }
 
 /// The same in parts that fit into an order.
@@ -128,7 +137,8 @@ fn in_parts(hold: &Hold) -> Vec<Hold> {
         followed: followed.to_vec(),
         peers: hold.peers.clone(),
     };
-    let held = hold.partitions.chunks(PARTITIONS_PER_ORDER);
+    let copies = usize::from(hold.spec.copies()).max(1);
+    let held = hold.partitions.chunks(PARTITIONS_PER_ORDER / copies);
     let followed = hold.followed.chunks(PARTITIONS_PER_ORDER);
     held.map(|held| part(held, &[]))
         .chain(followed.map(|followed| part(&[], followed)))

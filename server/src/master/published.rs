@@ -93,6 +93,11 @@ impl Reader {
         Arc::clone(&current.state)
     }
 
+    /// Whether there is a state that was not seen.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.shared.current().version != self.seen
+    }
+
     /// Waits for a state that was not seen; false when none will come.
     pub(crate) async fn changed(&self) -> bool {
         loop {

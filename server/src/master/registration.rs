@@ -1,21 +1,25 @@
 //! What a registration changes: which partitions a server still has, which are lost and why, and what it has that nobody
 //! knows.
 
+mod judge;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use glint_protocol::{
-    Boot, Durability, Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
-    control::{LostCopy, Orders, Register},
+    Boot, Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
+    control::{CopyReport, LostCopy, Orders, Register},
 };
 use glint_world::http::Url;
 
 use super::{
     adoption,
+    failover::Heirs,
     state::{KnownServer, Model, Phase, State},
 };
+use judge::{Judge, Judged, Told, Verdict};
 
 /// Servers that a master knows at most.
 pub(crate) const MAX_SERVERS: usize = 4096;
@@ -30,6 +34,10 @@ pub(crate) struct Findings {
     /// Models of durability `async` whose server's machine has stopped without warning: what was acknowledged in its last
     /// moments may be missing.
     pub(crate) shortened: Vec<String>,
+    /// Partitions that other copies hold from now on, since the server came back.
+    pub(crate) promoted: usize,
+    /// Partitions that nobody serves until another copy of them is back.
+    pub(crate) vacated: usize,
     /// Copies that no model of this master explains: kept by the server, and named in the log.
     pub(crate) orphans: BTreeSet<Incarnation>,
     /// Models of which the server has a later generation than this master knows: its state is an older copy.
@@ -52,6 +60,15 @@ impl Findings {
                 %server, model,
                 "a server's machine stopped without warning: pushes of its last moments may be missing, and clients that \
                  remember them are told"
+            );
+        }
+        if self.promoted > 0 {
+            tracing::warn!(%server, partitions = self.promoted, "a server has started again; other copies hold its partitions now");
+        }
+        if self.vacated > 0 {
+            tracing::error!(
+                %server, partitions = self.vacated,
+                "a server came back without what it held, and no other copy that is in sync lives: these partitions wait for one"
             );
         }
         for model in &self.outdated {
@@ -173,12 +190,16 @@ fn check_volume(state: &State, request: &Register) -> Result<(), ErrorBody> {
 
 /// Enters a server as registered.
 ///
-/// Each partition that the map says it holds is judged by the identity of its copy; see [`loss`]. Epochs rise where the
-/// server restarted, or reports one above the map's.
+/// Each copy that it has, or had, is judged by its identity: see [`judge`]. Epochs rise where a holder restarted, or
+/// reports one above the map's. Who is promoted in its place is one of `living`.
 ///
 /// # Errors
 /// Those of [`check`], and `busy` when there are too many servers.
-pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings, ErrorBody> {
+pub(crate) fn register(
+    state: &mut State,
+    request: &Register,
+    living: &BTreeSet<ServerId>,
+) -> Result<Findings, ErrorBody> {
     check(state, request)?;
     let before = state.servers.get(&request.server).cloned();
     if before.is_none() && state.servers.len() >= MAX_SERVERS {
@@ -209,56 +230,21 @@ pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings
             capacity_bytes: request.capacity_bytes,
             volume: request.volume,
             os_boot: request.os_boot,
+            labels: request.labels.clone(),
+            // A server that is to go is, whichever start of it.
+            draining: before.as_ref().is_some_and(|s| s.draining),
         },
     );
 
     let mut findings = Findings::default();
-    // One for all that this registration changes: it names this event.
-    let mut fresh: Option<Epoch> = None;
-    for name in state.models.keys().cloned().collect::<Vec<_>>() {
-        let Some(model) = state.models.get(&name).cloned() else {
-            continue;
-        };
-        let Some(index) = model.index_of(&request.server) else {
-            continue;
-        };
-        let judge = Judge {
-            durability: model.spec.durability(),
-            before: before.as_ref(),
-            request,
-            restarted,
-        };
-        let changes = match model.phase {
-            Phase::Creating | Phase::Resetting => Vec::new(),
-            Phase::Live => {
-                let of_model = |lost: &&LostCopy| lost.incarnation == model.incarnation;
-                let lost = request.lost.iter().filter(of_model);
-                let lost = lost.map(|lost| lost.partition).collect();
-                judge.changes(&model, index, reported.get(&model.incarnation), &lost)
-            }
-        };
-        if changes.is_empty() && !moved {
-            continue;
-        }
-        let mut changed = Model::clone(&model);
-        let mut lost: BTreeMap<LossReason, usize> = BTreeMap::new();
-        for (partition, loss) in changes {
-            let epoch = *fresh.get_or_insert_with(|| state.fresh_epoch());
-            changed.epochs[partition as usize] = epoch;
-            if let Some(reason) = loss {
-                changed.lost.insert(partition, reason);
-                *lost.entry(reason).or_default() += 1;
-            }
-        }
-        changed.revision = state.fresh_revision();
-        let all_lost = !changed.has_values_on(&request.server);
-        if judge.is_shortened() && !all_lost {
-            findings.shortened.push(name.clone());
-        }
-        let lost = lost.into_iter().map(|(why, n)| (name.clone(), why, n));
-        findings.lost.extend(lost);
-        state.models.insert(name, Arc::new(changed));
-    }
+    let came = Arrival {
+        before: before.as_ref(),
+        request,
+        restarted,
+        moved,
+        reported: &reported,
+    };
+    judge_all(state, &came, living, &mut findings);
     if state.adopting.is_some() {
         findings.adopted = adoption::take(state, request);
     }
@@ -271,7 +257,82 @@ pub(crate) fn register(state: &mut State, request: &Register) -> Result<Findings
     Ok(findings)
 }
 
-type Reported = BTreeMap<Incarnation, BTreeMap<u32, Epoch>>;
+type Reported = BTreeMap<Incarnation, BTreeMap<u32, CopyReport>>;
+
+/// A registration, and what is new of its server.
+struct Arrival<'a> {
+    before: Option<&'a KnownServer>,
+    request: &'a Register,
+    restarted: bool,
+    moved: bool,
+    reported: &'a Reported,
+}
+
+/// Judges the copies of all models that are, or were, on a registering server.
+fn judge_all(
+    state: &mut State,
+    came: &Arrival<'_>,
+    living: &BTreeSet<ServerId>,
+    findings: &mut Findings,
+) {
+    let request = came.request;
+    let mut heirs = Heirs::among(living);
+    // One for all that this registration changes: it names this event.
+    let mut epoch: Option<Epoch> = None;
+    for name in state.models.keys().cloned().collect::<Vec<_>>() {
+        let Some(model) = state.models.get(&name).cloned() else {
+            continue;
+        };
+        let Some(index) = model.index_of(&request.server) else {
+            continue;
+        };
+        let of_model = |lost: &&LostCopy| lost.incarnation == model.incarnation;
+        let lost = request.lost.iter().filter(of_model);
+        // Given out only if something changes.
+        let revision = state.revision.next();
+        let mut judged = Judged {
+            judge: Judge {
+                durability: model.spec.durability(),
+                before: came.before,
+                request,
+                restarted: came.restarted,
+            },
+            model: Model::clone(&model),
+            index,
+            told: Told {
+                copies: came.reported.get(&model.incarnation),
+                lost: lost.map(|lost| lost.partition).collect(),
+            },
+            heirs: &mut heirs,
+            fresh: &mut || *epoch.get_or_insert_with(|| state.fresh_epoch()),
+            revision,
+            verdict: Verdict::default(),
+        };
+        if model.phase == Phase::Live {
+            judged.run();
+        }
+        let Judged {
+            judge,
+            model: mut changed,
+            verdict,
+            ..
+        } = judged;
+        if !verdict.changed && !came.moved {
+            continue;
+        }
+        changed.renewed(state.fresh_revision());
+        if judge.is_shortened() && changed.has_values_on(&request.server) {
+            findings.shortened.push(name.clone());
+        }
+        let lost = verdict.lost.into_iter();
+        findings
+            .lost
+            .extend(lost.map(|(why, n)| (name.clone(), why, n)));
+        findings.promoted += verdict.promoted;
+        findings.vacated += verdict.vacated;
+        state.models.insert(name, Arc::new(changed));
+    }
+}
 
 fn by_incarnation(request: &Register) -> Reported {
     let mut reported = Reported::new();
@@ -279,94 +340,9 @@ fn by_incarnation(request: &Register) -> Reported {
         reported
             .entry(copy.incarnation)
             .or_default()
-            .insert(copy.partition, copy.epoch);
+            .insert(copy.partition, *copy);
     }
     reported
-}
-
-/// What the partitions of one model on a registering server are judged by.
-struct Judge<'a> {
-    durability: Durability,
-    /// The server as it was known before.
-    before: Option<&'a KnownServer>,
-    request: &'a Register,
-    restarted: bool,
-}
-
-impl Judge<'_> {
-    /// The partitions of a live model on the server whose epoch must rise, and why their values are lost if they are.
-    fn changes(
-        &self,
-        model: &Model,
-        index: u32,
-        copies: Option<&BTreeMap<u32, Epoch>>,
-        lost: &BTreeSet<u32>,
-    ) -> Vec<(u32, Option<LossReason>)> {
-        model
-            .held_by(index)
-            .filter_map(|partition| {
-                let copy = copies.and_then(|c| c.get(&partition));
-                let known_lost = model.lost.contains_key(&partition);
-                let loss = if known_lost {
-                    None
-                } else {
-                    self.loss(copy.is_some(), lost.contains(&partition))
-                };
-                let above = copy.is_some_and(|&epoch| epoch > model.epochs[partition as usize]);
-                // What is lost already stays so, at the epoch at which it was found to be.
-                let rises = loss.is_some() || above || (self.restarted && !known_lost);
-                rises.then_some((partition, loss))
-            })
-            .collect()
-    }
-
-    /// Why the values of a partition are lost, given whether the server reports a copy of it, or that it is lost.
-    ///
-    /// A start that is known already has lost what it says, and nothing else: a registration of it that arrives late, or
-    /// twice, does not know yet what it was given since. Of another start, another identity is another copy, whatever is in
-    /// it. The identity of a `memory` copy is the start of its server. That of a logged one is the data
-    /// directory, on which more processes have started than the master has heard of: one that was set back has fewer.
-    fn loss(&self, reported: bool, lost: bool) -> Option<LossReason> {
-        if !self.restarted {
-            return lost.then_some(LossReason::Missing);
-        }
-        let missing = (lost || !reported).then_some(LossReason::Missing);
-        if !self.durability.is_logged() {
-            return Some(LossReason::Restarted);
-        }
-        let known = self.before.and_then(|s| s.volume);
-        match (known, self.request.volume) {
-            (_, None) => Some(LossReason::Missing),
-            (Some(known), Some(volume)) if known.id == volume.id => {
-                if volume.start <= known.start || !self.knows_the_last_start() {
-                    Some(LossReason::OlderVolume)
-                } else {
-                    missing
-                }
-            }
-            (_, Some(volume)) if volume.start <= 1 => Some(LossReason::Emptied),
-            (_, Some(_)) => Some(LossReason::OtherVolume),
-        }
-    }
-
-    /// Whether the data directory has been through the last start of the server that has registered. Those of an older copy
-    /// of it may have become as many since.
-    fn knows_the_last_start(&self) -> bool {
-        let starts = &self.request.starts;
-        starts.is_empty()
-            || self
-                .before
-                .is_none_or(|before| starts.contains(&before.boot))
-    }
-
-    /// Whether what an `async` copy had not synced is gone with the machine's memory.
-    fn is_shortened(&self) -> bool {
-        let rebooted = self
-            .before
-            .is_some_and(|s| s.os_boot != self.request.os_boot);
-        let clean = self.request.volume.is_some_and(|v| v.clean);
-        self.durability == Durability::Async && self.restarted && rebooted && !clean
-    }
 }
 
 /// Copies that the catalogue does not place on this server: to be dropped if there is a tombstone, else orphans.
@@ -398,9 +374,10 @@ fn explain_the_rest(
         let placed_here = state.model(incarnation.model).is_some_and(|model| {
             model.incarnation == incarnation
                 && model.index_of(&request.server).is_some_and(|index| {
-                    partitions
-                        .keys()
-                        .all(|&p| model.holders.get(p as usize) == Some(&index))
+                    partitions.keys().all(|&p| {
+                        model.holders.get(p as usize) == Some(&index)
+                            || model.role(p, index).is_some()
+                    })
                 })
         });
         // What is being adopted has a list of orphans of its own.
@@ -415,18 +392,18 @@ fn explain_the_rest(
 
 /// Everything that a server is to hold and to drop, for the answer to its registration. Models that are being made are
 /// left out: each is ordered by itself, so that a refusal names it.
-pub(crate) fn orders(state: &State, request: &Register) -> Orders {
+pub(crate) fn orders(state: &State, server: &ServerId, boot: Boot) -> Orders {
     Orders {
         cluster: state.cluster,
         term: state.term,
-        boot: request.boot,
+        boot,
         hold: state
             .models
             .values()
             .filter(|m| m.phase == Phase::Live)
-            .filter_map(|m| m.hold(&request.server))
+            .filter_map(|m| m.hold(server, state))
             .collect(),
-        drop: super::orders::drops(state, &request.server),
+        drop: super::orders::drops(state, server),
     }
 }
 

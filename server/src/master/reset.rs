@@ -4,12 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
+    Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
     admin::{ForgetServer, ResetModel},
     error::GoneReason,
 };
 
 use super::{
+    failover::promote_others,
     placement::{Room, place},
     state::{Assignment, Model, Phase, State, partition_bytes},
     transition::{bury, does_not_fit, no_model, nobody, room, suitable},
@@ -124,12 +125,14 @@ fn is_silent(name: &str, silent: &BTreeSet<&ServerId>) -> ErrorBody {
 /// What became of a server that was to be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten {
+    /// Partitions that other copies hold from now on.
+    pub(crate) promoted: usize,
     /// Partitions that are lost with it.
     pub(crate) lost: usize,
 }
 
-/// Forgets a server by an admin's word. One that holds values is forgotten only when it is said to be dead: they are lost
-/// from now on, and this start of it never speaks again. Forgetting twice is fine.
+/// Forgets a server by an admin's word. One that holds values is forgotten only when it is said to be dead: what has no
+/// other copy that is in sync is lost from now on, and this start of it never speaks again. Forgetting twice is fine.
 ///
 /// # Errors
 /// `unknown_server`; `server_alive` when it is `present`; `server_silent` when it holds values and is not said to be dead.
@@ -137,12 +140,16 @@ pub(crate) fn forget(
     state: &mut State,
     request: &ForgetServer,
     present: bool,
+    living: &BTreeSet<ServerId>,
 ) -> Result<Forgotten, ErrorBody> {
     let id = &request.server;
     let Some(server) = state.servers.get(id).cloned() else {
         let was_here = state.superseded.iter().any(|(old, _)| old == id);
         return if was_here || state.dead.contains_key(id) {
-            Ok(Forgotten { lost: 0 })
+            Ok(Forgotten {
+                promoted: 0,
+                lost: 0,
+            })
         } else {
             Err(ErrorBody::new(
                 ErrorCode::UnknownServer,
@@ -173,22 +180,8 @@ pub(crate) fn forget(
             ),
         ));
     }
-    let mut lost = 0;
-    let epoch = state.fresh_epoch();
-    for name in &holding {
-        let Some(model) = state.models.get(name).cloned() else {
-            continue;
-        };
-        let mut changed = Model::clone(&model);
-        let index = model.index_of(id).unwrap_or(u32::MAX);
-        for partition in model.held_by(index).filter(|p| !model.lost.contains_key(p)) {
-            changed.lost.insert(partition, LossReason::ServerDead);
-            changed.epochs[partition as usize] = epoch;
-            lost += 1;
-        }
-        changed.revision = state.fresh_revision();
-        state.models.insert(name.clone(), Arc::new(changed));
-    }
+    let promoted = promote_others(state, id, living);
+    let lost = strike(state, id);
     state.servers.remove(id);
     for tombstone in &mut state.tombstones {
         tombstone.awaited.remove(id);
@@ -198,7 +191,56 @@ pub(crate) fn forget(
     }
     state.dead.insert(id.clone(), server.url);
     state.bury_the_dead();
-    Ok(Forgotten { lost })
+    Ok(Forgotten { promoted, lost })
+}
+
+/// Takes a server that is dead out of the copies of all models; how many partitions are lost with it. Those of which
+/// others are in sync wait for one of them.
+fn strike(state: &mut State, id: &ServerId) -> usize {
+    let mut lost = 0;
+    let mut fresh: Option<Epoch> = None;
+    for name in state.models.keys().cloned().collect::<Vec<_>>() {
+        let Some(model) = state.models.get(&name).cloned() else {
+            continue;
+        };
+        let Some(index) = model
+            .index_of(id)
+            .filter(|_| model.phase != Phase::Creating)
+        else {
+            continue;
+        };
+        let mut changed = Model::clone(&model);
+        let revision = state.fresh_revision();
+        for partition in model.held_by(index).filter(|p| !model.lost.contains_key(p)) {
+            if model.in_sync(partition).next().is_some() {
+                let copies = changed.copies.entry(partition).or_default();
+                copies.vacant = true;
+                copies.claims.retain(|c| c.server != index);
+                changed.revised(partition, revision);
+            } else {
+                let epoch = *fresh.get_or_insert_with(|| state.fresh_epoch());
+                lost += usize::from(changed.give_up(partition, epoch, LossReason::ServerDead));
+                if changed.copies_of(partition).is_some() {
+                    changed.revised(partition, revision);
+                }
+            }
+        }
+        let others = model.copies.iter();
+        let others = others
+            .filter(|(_, c)| c.role(index).is_some() || c.claims.iter().any(|c| c.server == index));
+        for (&partition, _) in others {
+            changed.strike(partition, index);
+            if changed.is_vacant(partition) && changed.in_sync(partition).next().is_none() {
+                let epoch = *fresh.get_or_insert_with(|| state.fresh_epoch());
+                lost += usize::from(changed.give_up(partition, epoch, LossReason::ServerDead));
+            }
+            changed.revised(partition, revision);
+        }
+        changed.renewed(revision);
+        changed.tidy();
+        state.models.insert(name, Arc::new(changed));
+    }
+    lost
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use glint_protocol::{
     ModelId, ModelMap,
     admin::{Adoption, ForgetServer, ResetModel},
     control::{
-        ClusterStatus, CreateModel, Heartbeat, Leave, ModelSummary, Recovering, Register,
+        ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
         Registered,
     },
+    copies::{ChangeCopies, CopiesChanged, Suspect},
     ids::Revision,
 };
 use http::{HeaderValue, header};
@@ -59,6 +60,8 @@ impl Master {
             .route("/v1/servers/recovering", post(recovering))
             .route("/v1/servers/heartbeat", post(heartbeat))
             .route("/v1/servers/leave", post(leave))
+            .route("/v1/servers/change", post(change))
+            .route("/v1/servers/suspect", post(suspect))
             .route("/v1/servers/forget", post(forget))
             .route("/v1/adopt/finish", post(finish_adoption))
             .with_state(self.clone());
@@ -154,9 +157,20 @@ async fn heartbeat(
     Ok(Json(Done {}))
 }
 
-async fn leave(Shared(master): Shared<Master>, Json(request): Json<Leave>) -> Json<Done> {
-    master.leave(&request);
-    Json(Done {})
+async fn leave(Shared(master): Shared<Master>, Json(request): Json<Leave>) -> Answer<Json<Left>> {
+    Ok(Json(master.leave(&request).await?))
+}
+
+async fn change(
+    Shared(master): Shared<Master>,
+    Json(request): Json<ChangeCopies>,
+) -> Answer<Json<CopiesChanged>> {
+    Ok(Json(master.change(request).await?))
+}
+
+async fn suspect(Shared(master): Shared<Master>, Json(word): Json<Suspect>) -> Answer<Json<Done>> {
+    master.suspect(&word).await?;
+    Ok(Json(Done {}))
 }
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ use std::{
 use glint_protocol::{
     Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, LossReason, ModelId, ModelMap,
     ModelSpec, OsBoot, Partitioning, RequestId, ServerId, Term,
-    control::{HeldPartition, Hold, ModelState, ModelSummary, Volume},
+    control::{Labels, ModelState, ModelSummary, Volume},
     error::GoneReason,
     ids::Revision,
     loss::LossSummary,
     map::ServerAddress,
 };
 
-use super::adoption::Adopting;
+use super::{adoption::Adopting, copies::Copies};
 
 /// Starts of servers that are remembered as superseded.
 const MAX_SUPERSEDED: usize = 1024;
@@ -62,6 +62,10 @@ pub(crate) struct KnownServer {
     pub(crate) volume: Option<Volume>,
     /// The start of the operating system that it runs on.
     pub(crate) os_boot: OsBoot,
+    /// Where it runs: copies of one partition are kept apart by it.
+    pub(crate) labels: Labels,
+    /// Whether everything is to move off it, and nothing to it.
+    pub(crate) draining: bool,
 }
 
 /// How far a model is.
@@ -82,9 +86,13 @@ pub(crate) struct Model {
     pub(crate) spec: ModelSpec,
     pub(crate) incarnation: Incarnation,
     pub(crate) phase: Phase,
-    /// Rises with every change of what follows.
+    /// Rises with every change of what clients see: holders, epochs, what is lost, where servers answer.
     pub(crate) revision: Revision,
-    /// The servers that hold partitions of it, in the order of their names.
+    /// Of the last change that is to be said of all partitions again.
+    pub(crate) base: Revision,
+    /// Of the last change of anything. Follows from the rest.
+    pub(crate) configured: Revision,
+    /// The servers that have, shall have, or may still have copies of its partitions, in the order of their names.
     pub(crate) servers: Vec<ServerId>,
     /// Per partition: its holder, as an index into `servers`.
     pub(crate) holders: Vec<u32>,
@@ -92,13 +100,17 @@ pub(crate) struct Model {
     pub(crate) epochs: Vec<Epoch>,
     /// Partitions whose values are lost, and why.
     pub(crate) lost: BTreeMap<u32, LossReason>,
+    /// Per partition that has, or had, other copies than its holder's: which.
+    pub(crate) copies: BTreeMap<u32, Copies>,
     /// The last requests by which it was reset, the oldest first.
     pub(crate) resets: Vec<RequestId>,
     /// The highest generation of it that any server has reported: above its own only if the master's state is an older copy.
     /// Not kept, since every server reports again to every start of a master.
     pub(crate) reported: u32,
-    /// Per server in `servers`: bytes of values of its partitions. Follows from the rest.
-    bytes: Vec<u64>,
+    /// Per partition: bytes of its values. Follows from the spec.
+    pub(super) sizes: Arc<[u64]>,
+    /// Per server in `servers`: bytes of values of its copies. Follows from the rest.
+    pub(super) bytes: Vec<u64>,
 }
 
 /// Who holds which partition of a model, at which epoch: what a [`Model`] is made of.
@@ -108,6 +120,7 @@ pub(crate) struct Assignment {
     pub(crate) holders: Vec<u32>,
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) lost: BTreeMap<u32, LossReason>,
+    pub(crate) copies: BTreeMap<u32, Copies>,
 }
 
 impl Assignment {
@@ -120,6 +133,7 @@ impl Assignment {
             holders: holders.iter().map(|id| index[id]).collect(),
             epochs: vec![epoch; holders.len()],
             lost: BTreeMap::new(),
+            copies: BTreeMap::new(),
         }
     }
 }
@@ -179,6 +193,7 @@ impl Model {
             holders,
             epochs,
             lost,
+            copies,
         } = assignment;
         let count = spec.partition_count as usize;
         let consistent = holders.len() == count
@@ -187,26 +202,39 @@ impl Model {
             && servers.windows(2).all(|pair| pair[0] < pair[1])
             && lost
                 .last_key_value()
-                .is_none_or(|(&p, _)| (p as usize) < count);
-        if !consistent {
+                .is_none_or(|(&p, _)| (p as usize) < count)
+            && copies.iter().all(|(&p, copies)| {
+                let holder = holders.get(p as usize);
+                holder.is_some_and(|&h| copies.is_consistent(h, servers.len()))
+            });
+        let sizes = partition_bytes(&spec);
+        if !consistent || sizes.len() != count {
             return None;
         }
         let mut bytes = vec![0_u64; servers.len()];
-        for (&holder, size) in holders.iter().zip(partition_bytes(&spec)) {
-            let sum = &mut bytes[holder as usize];
-            *sum = sum.saturating_add(size);
+        let others = copies
+            .iter()
+            .flat_map(|(&p, copies)| copies.places.iter().map(move |place| (place.server, p)));
+        for (server, partition) in holders.iter().copied().zip(0..).chain(others) {
+            let sum = &mut bytes[server as usize];
+            *sum = sum.saturating_add(sizes[partition as usize]);
         }
+        let configured = copies.values().map(|c| c.revision).max();
         Some(Self {
             spec,
             incarnation,
             phase,
             revision,
+            base: revision,
+            configured: configured.unwrap_or_default().max(revision),
             servers,
             holders,
             epochs,
             lost,
+            copies,
             resets: Vec::new(),
             reported: 0,
+            sizes: sizes.into(),
             bytes,
         })
     }
@@ -243,30 +271,7 @@ impl Model {
         self.index_of(server).map_or(0, |i| self.bytes[i as usize])
     }
 
-    /// What a server is to hold of it; none when it holds nothing of it.
-    pub(crate) fn hold(&self, server: &ServerId) -> Option<Hold> {
-        let index = self.index_of(server)?;
-        Some(Hold {
-            spec: self.spec.clone(),
-            incarnation: self.incarnation,
-            creating: self.phase != Phase::Live,
-            partitions: self
-                .held_by(index)
-                .map(|partition| HeldPartition {
-                    partition,
-                    epoch: self.epochs[partition as usize],
-                    revision: self.revision,
-                    copies: Vec::new(),
-                    lost: self.lost.contains_key(&partition),
-                    reason: self.lost.get(&partition).copied(),
-                })
-                .collect(),
-            followed: Vec::new(),
-            peers: Vec::new(),
-        })
-    }
-
-    /// Whether some of its partitions, as far as they have values, are on a server.
+    /// Whether a server holds some of its partitions, as far as they have values.
     pub(crate) fn has_values_on(&self, server: &ServerId) -> bool {
         self.index_of(server)
             .is_some_and(|index| self.held_by(index).any(|p| !self.lost.contains_key(&p)))
@@ -405,14 +410,31 @@ impl State {
                 .cloned()
                 .unwrap_or_default(),
         };
+        // Servers that hold nothing are none that a client would ask.
+        let mut place = vec![None; model.servers.len()];
+        for &holder in &model.holders {
+            place[holder as usize] = Some(0);
+        }
+        for (new, place) in place.iter_mut().flatten().enumerate() {
+            *place = new as u32;
+        }
+        let holding = model
+            .servers
+            .iter()
+            .zip(&place)
+            .filter(|(_, p)| p.is_some());
         ModelMap {
             cluster: self.cluster,
             spec: model.spec.clone(),
             incarnation: model.incarnation,
             revision: model.revision,
             max_deadline_ms,
-            servers: model.servers.iter().map(address).collect(),
-            holders: model.holders.clone(),
+            servers: holding.map(|(id, _)| address(id)).collect(),
+            holders: model
+                .holders
+                .iter()
+                .filter_map(|&h| place[h as usize])
+                .collect(),
             epochs: model.epochs.clone(),
             followers: Vec::new(),
             lost: model.lost.keys().copied().collect(),

@@ -1,7 +1,7 @@
 //! What the tests of the master share: states, storage that fails, and servers that obey or not, without sockets.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,7 +11,11 @@ use axum::{Router, extract::State as Shared, routing::post};
 use glint_protocol::{
     Boot, ClusterId, Durability, ElementType, ErrorBody, Incarnation, ModelDraft, ModelId, OsBoot,
     ServerId, Shape,
-    control::{CopyReport, CreateModel, Heartbeat, Orders, Register, Registered, ServerLoad},
+    control::{
+        CopyReport, CreateModel, Heartbeat, Labels, Orders, Register, Registered, ServerLoad,
+        Volume,
+    },
+    copies::CopyRole,
 };
 use glint_world::{
     BoxFuture, BoxStream, Listener, MemoryStorage, Network, Random, Shutdown, Storage, SystemClock,
@@ -22,7 +26,7 @@ use tokio::sync::Notify;
 
 use super::{
     Master, MasterConfig, lock,
-    state::{KnownServer, State},
+    state::{KnownServer, Model, State},
     transition,
 };
 use crate::http::{Answer, Failure, Json, body::Bodies, finish};
@@ -45,6 +49,8 @@ pub(crate) fn state_with_servers(count: usize) -> State {
                 capacity_bytes: CAPACITY,
                 volume: None,
                 os_boot: OsBoot(1),
+                labels: Labels::default(),
+                draining: false,
             },
         );
     }
@@ -68,7 +74,7 @@ pub(crate) fn request(id: u64, model: ModelDraft) -> CreateModel {
 pub(crate) fn make(state: &mut State, draft: ModelDraft, id: u64) -> Incarnation {
     let alive = state.servers.keys().cloned().collect();
     let incarnation =
-        transition::create(state, &request(id, draft), &alive, Durability::Memory).unwrap();
+        transition::create(state, &request(id, draft), &alive, (Durability::Memory, 1)).unwrap();
     let boots = state
         .servers
         .iter()
@@ -78,19 +84,88 @@ pub(crate) fn make(state: &mut State, draft: ModelDraft, id: u64) -> Incarnation
     incarnation
 }
 
+/// A live model `w` of so many partitions on servers with data directories, partition by partition held in turn, and
+/// followed in sync by the servers that come next. The place of server `s1` is 0, and so on.
+pub(crate) fn copied(servers: usize, partitions: u32, copies: u8, durability: Durability) -> State {
+    let mut state = state_with_servers(servers);
+    for server in state.servers.values_mut() {
+        server.volume = Some(volume(1));
+    }
+    let mut draft = draft("w", 8 * u64::from(partitions));
+    draft.partitions = glint_protocol::Partitions::Exactly(partitions);
+    draft.durability = Some(durability);
+    draft.copies = Some(copies);
+    make(&mut state, draft, 1);
+    let revision = state.fresh_revision();
+    let model = model(&mut state);
+    for number in 1..=servers {
+        model.intern(&id(&format!("s{number}")));
+    }
+    for partition in 0..partitions {
+        for next in 1..u32::from(copies) {
+            let follower = (model.holders[partition as usize] + next) % servers as u32;
+            model.set_role(partition, follower, Some(CopyRole::InSync));
+            model.revised(partition, revision);
+        }
+    }
+    state
+}
+
+/// The data directory of a server, on which so many processes have started.
+pub(crate) fn volume(start: u64) -> Volume {
+    Volume {
+        id: glint_protocol::VolumeId(7),
+        start,
+        clean: false,
+    }
+}
+
+/// The model of [`copied`].
+pub(crate) fn model(state: &mut State) -> &mut Model {
+    Arc::make_mut(state.models.get_mut("w").unwrap())
+}
+
+/// Who has copies of a partition of it: the holder, then `name role` of the others.
+pub(crate) fn who(state: &State, partition: u32) -> String {
+    use std::fmt::Write;
+    let model = &state.models["w"];
+    let mut text = model.holder(partition).0.clone();
+    for place in model
+        .copies_of(partition)
+        .into_iter()
+        .flat_map(|c| &c.places)
+    {
+        let role = match place.role {
+            CopyRole::InSync => "in sync",
+            CopyRole::Learner => "learner",
+            CopyRole::Former => "former",
+        };
+        write!(text, ", {} {role}", model.servers[place.server as usize]).unwrap();
+    }
+    text
+}
+
+pub(crate) fn ids<const N: usize>(names: [&str; N]) -> BTreeSet<ServerId> {
+    names.map(id).into()
+}
+
 /// The registration of a server, with the copies that a state says it holds.
 pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
     let server = id(name);
     let mut copies = Vec::new();
     for model in state.models.values() {
-        let hold = model.hold(&server);
-        for held in hold.iter().flat_map(|h| &h.partitions) {
+        let hold = model.hold(&server, state);
+        let held = hold.iter().flat_map(|h| &h.partitions);
+        let held = held.map(|held| (held.partition, held.epoch));
+        let followed = hold.iter().flat_map(|h| &h.followed);
+        let followed = followed.map(|followed| (followed.partition, followed.epoch));
+        for (partition, epoch) in held.chain(followed) {
             copies.push(CopyReport {
                 incarnation: model.incarnation,
-                partition: held.partition,
-                epoch: held.epoch,
+                partition,
+                epoch,
                 position: glint_protocol::Position(0),
-                last_epoch: held.epoch,
+                last_epoch: epoch,
             });
         }
     }
@@ -106,6 +181,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         volume: None,
         starts: Vec::new(),
         os_boot: OsBoot(1),
+        labels: Labels::default(),
         term: state.term,
         word: None,
     }

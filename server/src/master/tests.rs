@@ -284,7 +284,7 @@ async fn a_state_that_cannot_be_written_refuses_what_needs_it_and_answers_the_re
 #[tokio::test]
 async fn intervals_that_contradict_each_other_are_refused() {
     let config = MasterConfig {
-        silent_after: Duration::from_millis(200),
+        silent_after: Duration::from_millis(100),
         ..MasterConfig::default()
     };
     let storage = Arc::new(MemoryStorage::default());

@@ -24,12 +24,12 @@ pub(crate) const MAX_TOMBSTONES: usize = 1024;
 pub(crate) const MAX_MODELS: usize = 4096;
 
 /// Finds or begins the model that a request asks for, on the servers that live: the incarnation to wait for. A draft that
-/// says nothing of durability gets `durability`.
+/// says nothing of durability and copies gets those of the cluster.
 pub(crate) fn create(
     state: &mut State,
     request: &CreateModel,
     alive: &BTreeSet<ServerId>,
-    durability: Durability,
+    (durability, copies): (Durability, u8),
 ) -> Result<Incarnation, ErrorBody> {
     let draft = &request.model;
     draft.validate()?;
@@ -88,6 +88,7 @@ pub(crate) fn create(
     }
     let mut draft = draft.clone();
     let durability = *draft.durability.get_or_insert(durability);
+    draft.copies.get_or_insert(copies);
     let candidates = suitable(state, alive, durability).len();
     let spec = draft.resolve(candidates as u32)?;
     let incarnation = Incarnation {
@@ -235,7 +236,7 @@ pub(crate) fn make_live(
     if all {
         let mut live = Model::clone(&model);
         live.phase = Phase::Live;
-        live.revision = state.fresh_revision();
+        live.renewed(state.fresh_revision());
         state.models.insert(live.spec.name.clone(), Arc::new(live));
     }
     all

@@ -122,6 +122,7 @@ async fn register(
         volume: state.volume.get().copied(),
         starts: state.starts().await,
         os_boot: OsBoot(state.world.os_boot),
+        labels: state.labels.clone(),
         term: heard.term,
         word: None,
     };

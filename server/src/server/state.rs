@@ -22,7 +22,7 @@ use std::{
 use arc_swap::ArcSwap;
 use glint_protocol::{
     Boot, ClusterId, ErrorBody, ErrorCode, Incarnation, ModelSpec, ServerId, Term,
-    control::Volume,
+    control::{Labels, Volume},
     copies::{Pulse, Silence},
 };
 use glint_world::{Disk, Shutdown, World, http::Url};
@@ -64,6 +64,8 @@ pub(super) struct State {
     making: AtomicU64,
     pub(super) boot: Boot,
     pub(super) capacity_bytes: u64,
+    /// Where it runs.
+    pub(super) labels: Labels,
     pub(super) bodies: Bodies,
     /// What it holds: replaced as a whole, so that requests look it up without a lock.
     pub(super) models: ArcSwap<Models>,
@@ -155,6 +157,7 @@ impl State {
             id: config.id.clone().unwrap_or_else(own),
             boot,
             capacity_bytes: config.capacity_bytes,
+            labels: config.labels.clone(),
             bodies: Bodies::new(config.buffer_bytes),
             models: ArcSwap::default(),
             obeying: tokio::sync::Mutex::default(),

@@ -70,6 +70,7 @@ fn says(
             clean: true,
         }),
         starts: Vec::new(),
+        labels: Default::default(),
         os_boot: OsBoot(1),
         term: glint_protocol::Term(7),
         word: None,
@@ -77,7 +78,7 @@ fn says(
 }
 
 fn hear(state: &mut State, request: &Register) -> Findings {
-    register(state, request).unwrap()
+    register(state, request, &BTreeSet::new()).unwrap()
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn the_first_server_with_partitions_says_which_cluster_it_is_and_epochs_and_term
     let mut state = empty();
     let w = (incarnation(1, 1), &spec("w", 2));
     let stranger = says("s9", &[], &[]);
-    let error = register(&mut state, &stranger).unwrap_err();
+    let error = register(&mut state, &stranger, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Retry);
     hear(&mut state, &says("s1", &[w], &[(w.0, 0, 40, 40, 5)]));
     assert_eq!(state.cluster, OLD);
@@ -98,7 +99,9 @@ fn the_first_server_with_partitions_says_which_cluster_it_is_and_epochs_and_term
         ..says("s2", &[w], &[(w.0, 1, 1, 1, 1)])
     };
     assert_eq!(
-        register(&mut state, &other).unwrap_err().code,
+        register(&mut state, &other, &BTreeSet::new())
+            .unwrap_err()
+            .code,
         ErrorCode::WrongCluster
     );
     hear(&mut state, &stranger);
@@ -248,7 +251,7 @@ fn nothing_is_made_while_servers_may_still_report_what_there_is() {
     let mut state = empty();
     let request = crate::master::testing::request(5, draft("new", 10));
     let make = |state: &mut State| {
-        transition::create(state, &request, &BTreeSet::new(), Durability::Memory)
+        transition::create(state, &request, &BTreeSet::new(), (Durability::Memory, 1))
     };
     let error = make(&mut state).unwrap_err();
     assert_eq!(error.code, ErrorCode::Retry);

@@ -1,7 +1,10 @@
-use glint_protocol::ErrorCode;
+use glint_protocol::{ErrorCode, copies::CopyRole};
 
 use super::*;
-use crate::master::testing::{self, draft};
+use crate::master::{
+    copies::{Claim, Move},
+    testing::{self, draft},
+};
 
 #[test]
 fn a_state_survives_its_file() {
@@ -59,7 +62,10 @@ fn a_state_of_the_first_format_still_loads() {
             "incarnation":{"model":"0000000000000007","generation":1},"live":true,"revision":4,"servers":["s1"],
             "holders":[0,0],"epochs":[[9,2]],"lost":[1]}],
         "tombstones":[]}"#;
-    let text = format!("glint-master 1 {:08x}\n{json}", checksum(json.as_bytes()));
+    let text = format!(
+        "glint-master 1 {:08x}\n{json}",
+        checksum(1, json.as_bytes())
+    );
     let state = decode(text.as_bytes()).unwrap();
     let model = &state.models["w"];
     assert_eq!(model.lost, [(1, LossReason::Restarted)].into());
@@ -67,6 +73,49 @@ fn a_state_of_the_first_format_still_loads() {
     assert_eq!(state.servers[&ServerId("s1".into())].volume, None);
     let again = decode(&encode(&state).unwrap()).unwrap();
     assert_eq!(again, state);
+}
+
+#[test]
+fn other_copies_survive_the_file_with_all_that_is_known_of_them() {
+    let mut state = testing::state_with_servers(4);
+    let mut draft = draft("w", 100);
+    draft.partitions = glint_protocol::Partitions::Exactly(3);
+    testing::make(&mut state, draft, 1);
+    let fresh = state.fresh_revision();
+    let model = Arc::make_mut(state.models.get_mut("w").unwrap());
+    let others: Vec<u32> = ["s2", "s3", "s4"]
+        .map(|name| model.intern(&ServerId(name.into())))
+        .into();
+    model.set_role(0, others[0], Some(CopyRole::InSync));
+    model.set_role(0, others[1], Some(CopyRole::Former));
+    model.set_role(0, others[2], Some(CopyRole::Learner));
+    model.revised(0, fresh);
+    model.revised(2, fresh);
+    let copies = model.copies.get_mut(&0).unwrap();
+    copies.moving = Some(Move {
+        from: others[0],
+        to: others[2],
+    });
+    copies.vacant = true;
+    copies.claims.push(Claim {
+        server: others[1],
+        last: (Epoch(3), Position(9)),
+    });
+    let first = state.servers.get_mut(&ServerId("s1".into())).unwrap();
+    first.draining = true;
+    first.labels.zone = Some("east".into());
+    assert_eq!(decode(&encode(&state).unwrap()).unwrap(), state);
+}
+
+#[test]
+fn copies_that_contradict_the_holders_are_damage() {
+    let mut state = testing::state_with_servers(2);
+    testing::make(&mut state, draft("w", 1), 1);
+    let model = Arc::make_mut(state.models.get_mut("w").unwrap());
+    let holder = model.holders[0];
+    model.set_role(0, holder, Some(CopyRole::InSync));
+    let error = decode(&encode(&state).unwrap()).unwrap_err();
+    assert!(matches!(error, FileError::Damaged(_)), "{error}");
 }
 
 #[test]
@@ -82,8 +131,8 @@ fn sixty_five_thousand_partitions_stay_compact() {
 
 #[test]
 fn a_newer_format_is_refused_and_said_to_be_newer() {
-    let error = decode(b"glint-master 3 whatever\nelse").unwrap_err();
-    assert_eq!(error, FileError::Newer { found: 3 });
+    let error = decode(b"glint-master 4 whatever\nelse").unwrap_err();
+    assert_eq!(error, FileError::Newer { found: 4 });
     assert!(error.to_string().contains("newer version"), "{error}");
 }
 

@@ -41,7 +41,7 @@ fn a_model_that_changed_is_told_again() {
     settle(&mut told, &first);
     let mut lost = crate::master::testing::registration(&state, "s1", 2);
     lost.copies.clear();
-    super::super::registration::register(&mut state, &lost).unwrap();
+    super::super::registration::register(&mut state, &lost, &BTreeSet::new()).unwrap();
     let errand = next_errand(&state, &id("s1"), Boot(2), &told).unwrap();
     assert!(errand.orders[0].hold[0].partitions[0].lost);
     assert_eq!(errand.orders[0].boot, Boot(2));
@@ -59,7 +59,7 @@ fn models_that_are_being_made_are_ordered_one_by_one_after_all_else() {
             &mut state,
             &request(number, draft(name, 10)),
             &alive,
-            Durability::Memory,
+            (Durability::Memory, 1),
         )
         .unwrap();
     }

@@ -1,6 +1,6 @@
 //! How the copies of a registering server are judged: every row of the table.
 
-use glint_protocol::{Durability, LossReason, OsBoot, VolumeId, control::Volume};
+use glint_protocol::{LossReason, OsBoot, VolumeId, control::Volume};
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn judged(durability: Durability, back: Return) -> (State, State, Findings) {
     if !back.reports {
         request.copies.clear();
     }
-    let findings = register(&mut state, &request).unwrap();
+    let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
     (before, state, findings)
 }
 
@@ -132,7 +132,7 @@ fn a_server_that_comes_without_its_data_directory_is_refused_as_long_as_that_has
         let mut request = registration(&state, "s1", 2);
         request.volume = None;
         let before = state.clone();
-        match register(&mut state, &request) {
+        match register(&mut state, &request, &BTreeSet::new()) {
             Ok(_) => assert!(is_let_in),
             Err(error) => {
                 assert!(
@@ -152,13 +152,13 @@ fn an_older_copy_on_which_more_processes_have_started_since_is_still_an_older_co
     request.volume = Some(volume(7, 60, false));
     request.starts = [0, 7, 8, 9].map(Boot).into();
     let mut right = state.clone();
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(
         state.models["w"].lost,
         [(0, LossReason::OlderVolume)].into()
     );
     request.starts[0] = Boot(1);
-    register(&mut right, &request).unwrap();
+    register(&mut right, &request, &BTreeSet::new()).unwrap();
     assert!(right.models["w"].lost.is_empty());
 }
 
@@ -170,7 +170,7 @@ fn a_copy_of_another_identity_is_kept_by_its_server_and_held_as_lost() {
     };
     let (_, after, findings) = judged(Durability::Sync, back);
     assert!(findings.orphans.is_empty());
-    let orders = orders(&after, &registration(&after, "s1", 2));
+    let orders = orders(&after, &id("s1"), glint_protocol::Boot(2));
     assert!(orders.drop.is_empty(), "it is not told to delete anything");
     let held = &orders.hold[0].partitions[0];
     assert!(held.lost);
@@ -188,7 +188,7 @@ fn what_is_lost_stays_so_though_the_right_volume_comes_back() {
     );
     let mut request = registration(&after, "s1", 3);
     request.volume = Some(volume(7, 6, true));
-    register(&mut after, &request).unwrap();
+    register(&mut after, &request, &BTreeSet::new()).unwrap();
     assert_eq!(after.models["w"].lost, [(0, LossReason::Emptied)].into());
 }
 
@@ -219,11 +219,11 @@ fn a_term_above_the_masters_is_overtaken_so_that_its_orders_are_obeyed() {
     let mut state = state_with_servers(1);
     let mut request = registration(&state, "s1", 1);
     request.term = glint_protocol::Term(9);
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(state.term, glint_protocol::Term(10));
     request.cluster = Some(glint_protocol::ClusterId(0xbad));
     request.term = glint_protocol::Term(90);
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(
         state.term,
         glint_protocol::Term(10),

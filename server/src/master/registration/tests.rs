@@ -1,5 +1,6 @@
-use glint_protocol::{ModelId, Partitions, Position, ServerId, control::CopyReport};
+use glint_protocol::{Durability, ModelId, Partitions, Position, ServerId, control::CopyReport};
 
+mod followed;
 mod table;
 
 use super::*;
@@ -20,9 +21,12 @@ fn the_same_boot_keeps_what_it_holds() {
     make(&mut state, two_partitions("w"), 1);
     let request = registration(&state, "s1", 1);
     let before = state.clone();
-    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(
+        register(&mut state, &request, &BTreeSet::new()),
+        Ok(Findings::default())
+    );
     assert_eq!(state, before);
-    let orders = orders(&state, &request);
+    let orders = orders(&state, &request.server, request.boot);
     assert_eq!(orders.hold.len(), 1);
     assert!(!orders.hold[0].creating);
     assert_eq!(orders.hold[0].partitions.len(), 1);
@@ -35,7 +39,7 @@ fn another_boot_without_its_values_has_lost_them_at_a_new_epoch() {
     let before = state.models["w"].clone();
     let mut request = registration(&state, "s1", 2);
     request.copies.clear();
-    let findings = register(&mut state, &request).unwrap();
+    let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(findings.lost, [("w".into(), LossReason::Restarted, 1)]);
     let model = state.models["w"].clone();
     assert_eq!(model.lost, [(0, LossReason::Restarted)].into());
@@ -44,10 +48,13 @@ fn another_boot_without_its_values_has_lost_them_at_a_new_epoch() {
         model.epochs[1], before.epochs[1],
         "the other server's stays"
     );
-    assert!(orders(&state, &request).hold[0].partitions[0].lost);
+    assert!(orders(&state, &request.server, request.boot).hold[0].partitions[0].lost);
     // Once more: what is lost is lost already.
     request.boot = Boot(3);
-    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(
+        register(&mut state, &request, &BTreeSet::new()),
+        Ok(Findings::default())
+    );
     assert_eq!(state.models["w"], model);
 }
 
@@ -58,9 +65,9 @@ fn a_start_that_a_later_one_has_superseded_never_speaks_again() {
     let first = registration(&state, "s1", 1);
     let mut second = registration(&state, "s1", 2);
     second.copies.clear();
-    register(&mut state, &second).unwrap();
+    register(&mut state, &second, &BTreeSet::new()).unwrap();
     let before = state.clone();
-    let error = register(&mut state, &first).unwrap_err();
+    let error = register(&mut state, &first, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::IdentityInUse);
     assert!(error.message.contains("start it anew"), "{error}");
     assert_eq!(state, before);
@@ -72,7 +79,10 @@ fn a_registration_of_the_same_boot_that_arrives_again_after_it_was_given_more_lo
     let early = registration(&state, "s1", 1);
     make(&mut state, two_partitions("w"), 1);
     let before = state.models["w"].clone();
-    assert_eq!(register(&mut state, &early), Ok(Findings::default()));
+    assert_eq!(
+        register(&mut state, &early, &BTreeSet::new()),
+        Ok(Findings::default())
+    );
     assert_eq!(state.models["w"], before);
 }
 
@@ -86,7 +96,7 @@ fn the_same_boot_has_lost_what_it_says() {
         incarnation,
         partition: 1,
     });
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(state.models["w"].lost, [(1, LossReason::Missing)].into());
 }
 
@@ -98,16 +108,21 @@ fn a_model_that_is_being_made_has_nothing_to_lose() {
         &mut state,
         &request(1, draft("w", 10)),
         &alive,
-        Durability::Memory,
+        (Durability::Memory, 1),
     )
     .unwrap();
     let before = state.models["w"].clone();
     let mut request = registration(&state, "s1", 2);
     request.copies.clear();
-    assert_eq!(register(&mut state, &request), Ok(Findings::default()));
+    assert_eq!(
+        register(&mut state, &request, &BTreeSet::new()),
+        Ok(Findings::default())
+    );
     assert_eq!(state.models["w"], before);
     assert!(
-        orders(&state, &request).hold.is_empty(),
+        orders(&state, &request.server, request.boot)
+            .hold
+            .is_empty(),
         "it is ordered by itself"
     );
 }
@@ -118,7 +133,7 @@ fn epochs_rise_above_every_epoch_that_is_reported() {
     make(&mut state, draft("w", 10), 1);
     let mut request = registration(&state, "s1", 1);
     request.copies[0].epoch = Epoch(500);
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(state.models["w"].epochs, [Epoch(501)]);
     assert!(state.models["w"].lost.is_empty());
     assert_eq!(state.fresh_epoch(), Epoch(502));
@@ -131,7 +146,11 @@ fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
     let mut request = registration(&state, "s1", 1);
     transition::delete(&mut state, "w", None).unwrap();
     transition::dropped(&mut state, &id("s1"), &[deleted]);
-    assert!(orders(&state, &request).drop.is_empty());
+    assert!(
+        orders(&state, &request.server, request.boot)
+            .drop
+            .is_empty()
+    );
     let stranger = Incarnation {
         model: ModelId(77),
         generation: 1,
@@ -143,9 +162,9 @@ fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
         position: Position(3),
         last_epoch: Epoch(1),
     });
-    let findings = register(&mut state, &request).unwrap();
+    let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(findings.orphans, [stranger].into());
-    let drops = orders(&state, &request).drop;
+    let drops = orders(&state, &request.server, request.boot).drop;
     assert_eq!(
         drops.iter().map(|d| d.incarnation).collect::<Vec<_>>(),
         [deleted]
@@ -158,7 +177,7 @@ fn a_partition_that_another_server_holds_is_an_orphan() {
     let model = make(&mut state, two_partitions("w"), 1);
     let mut request = registration(&state, "s1", 1);
     request.copies[0].partition = 1;
-    let findings = register(&mut state, &request).unwrap();
+    let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(findings.orphans, [model].into());
     assert!(findings.lost.is_empty());
 }
@@ -170,7 +189,7 @@ fn a_new_address_raises_the_revision_so_that_clients_hear_of_it() {
     let before = state.models["w"].revision;
     let mut request = registration(&state, "s1", 1);
     request.url = "http://elsewhere:1".into();
-    register(&mut state, &request).unwrap();
+    register(&mut state, &request, &BTreeSet::new()).unwrap();
     let model = &state.models["w"];
     assert!(model.revision > before);
     assert_eq!(state.map(model, 1).servers[0].url, "http://elsewhere:1");
@@ -182,11 +201,11 @@ fn a_server_of_another_cluster_is_refused_while_it_holds_something() {
     make(&mut state, draft("w", 10), 1);
     let mut request = registration(&state, "s1", 1);
     request.cluster = Some(glint_protocol::ClusterId(0xbad));
-    let error = register(&mut state, &request).unwrap_err();
+    let error = register(&mut state, &request, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::WrongCluster);
     request.copies.clear();
     request.server = ServerId("s2".into());
-    assert!(register(&mut state, &request).is_ok());
+    assert!(register(&mut state, &request, &BTreeSet::new()).is_ok());
 }
 
 #[test]

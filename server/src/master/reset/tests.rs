@@ -1,6 +1,7 @@
 use glint_protocol::{
     Boot, Durability, Partitions, RequestId, VolumeId,
     control::{Heartbeat, Volume},
+    copies::CopyRole,
 };
 
 use super::*;
@@ -41,7 +42,7 @@ fn confirm(state: &mut State) -> bool {
 fn lose_first(state: &mut State) {
     let mut request = registration(state, "s1", 2);
     request.copies.clear();
-    register(state, &request).unwrap();
+    register(state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(state.models["w"].lost.len(), 1);
 }
 
@@ -69,7 +70,7 @@ fn a_reset_is_the_next_generation_in_place_with_nothing_lost() {
     assert!(model.lost.is_empty());
     assert!(model.epochs[0] > before.epochs[0] && model.epochs[1] > before.epochs[1]);
     assert!(
-        model.hold(&id("s1")).unwrap().creating,
+        model.hold(&id("s1"), &state).unwrap().creating,
         "initial values are made"
     );
     let tombstone = &state.tombstones[0];
@@ -148,11 +149,11 @@ fn a_logged_model_leaves_a_server_that_came_back_without_a_data_directory() {
         start: 1,
         clean: true,
     });
-    register(&mut state, &emptied).unwrap();
+    register(&mut state, &emptied, &BTreeSet::new()).unwrap();
     let mut without = registration(&state, "s1", 3);
     without.copies.clear();
     without.volume = None;
-    register(&mut state, &without).unwrap();
+    register(&mut state, &without, &BTreeSet::new()).unwrap();
     let alive = all(&state);
     reset(&mut state, "w", &request(5), &alive).unwrap();
     assert_eq!(state.models["w"].servers, [id("s2")]);
@@ -180,14 +181,17 @@ fn a_dead_server_is_removed_its_values_are_lost_and_its_start_never_speaks_again
         dead: false,
         ..dead("s1")
     };
-    let error = forget(&mut state, &careful, false).unwrap_err();
+    let error = forget(&mut state, &careful, false, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::ServerSilent);
     assert!(error.message.contains("--dead"), "{error}");
-    let error = forget(&mut state, &dead("s1"), true).unwrap_err();
+    let error = forget(&mut state, &dead("s1"), true, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::ServerAlive);
     assert_eq!(
-        forget(&mut state, &dead("s1"), false),
-        Ok(Forgotten { lost: 1 })
+        forget(&mut state, &dead("s1"), false, &BTreeSet::new()),
+        Ok(Forgotten {
+            promoted: 0,
+            lost: 1
+        })
     );
     assert!(!state.servers.contains_key(&id("s1")));
     let model = state.models["w"].clone();
@@ -198,16 +202,19 @@ fn a_dead_server_is_removed_its_values_are_lost_and_its_start_never_speaks_again
         "clients can still read the map"
     );
     assert_eq!(
-        forget(&mut state, &dead("s1"), false),
-        Ok(Forgotten { lost: 0 })
+        forget(&mut state, &dead("s1"), false, &BTreeSet::new()),
+        Ok(Forgotten {
+            promoted: 0,
+            lost: 0
+        })
     );
-    let error = forget(&mut state, &dead("s9"), false).unwrap_err();
+    let error = forget(&mut state, &dead("s9"), false, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::UnknownServer);
-    let error = register(&mut state, &late).unwrap_err();
+    let error = register(&mut state, &late, &BTreeSet::new()).unwrap_err();
     assert_eq!(error.code, ErrorCode::IdentityInUse);
     // Another start of it is welcome, and finds its values lost.
     let anew = registration(&state, "s1", 2);
-    register(&mut state, &anew).unwrap();
+    register(&mut state, &anew, &BTreeSet::new()).unwrap();
     assert!(state.dead.is_empty());
     assert_eq!(state.models["w"].lost.len(), 1);
 }
@@ -215,7 +222,7 @@ fn a_dead_server_is_removed_its_values_are_lost_and_its_start_never_speaks_again
 #[test]
 fn after_a_server_is_given_up_a_reset_places_its_partitions_elsewhere() {
     let mut state = spread(2);
-    forget(&mut state, &dead("s1"), false).unwrap();
+    forget(&mut state, &dead("s1"), false, &BTreeSet::new()).unwrap();
     let alive = all(&state);
     reset(&mut state, "w", &request(5), &alive).unwrap();
     assert_eq!(state.models["w"].servers, [id("s2")]);
@@ -229,7 +236,7 @@ fn a_server_that_dies_during_a_reset_leaves_a_model_that_can_be_reset_again() {
     let mut state = spread(2);
     let alive = all(&state);
     reset(&mut state, "w", &request(5), &alive).unwrap();
-    forget(&mut state, &dead("s1"), false).unwrap();
+    forget(&mut state, &dead("s1"), false, &BTreeSet::new()).unwrap();
     assert!(confirm(&mut state), "the dead one is not waited for");
     assert_eq!(state.models["w"].lost, [(0, LossReason::ServerDead)].into());
     let alive = all(&state);
@@ -310,10 +317,51 @@ fn a_reset_by_a_master_that_was_set_back_begins_above_every_generation_that_serv
     assert_eq!(later.copies[0].incarnation.generation, 2);
 
     let mut state = older;
-    let findings = register(&mut state, &later).unwrap();
+    let findings = register(&mut state, &later, &BTreeSet::new()).unwrap();
     assert_eq!(findings.outdated, ["w".to_owned()].into());
     let next = reset(&mut state, "w", &request(6), &alive).unwrap();
     assert_eq!(next.generation, 3);
     let dropped = &state.tombstones[0].incarnation;
     assert_eq!(dropped.generation, 2, "also what it did not know");
+}
+
+#[test]
+fn of_a_dead_server_others_in_sync_take_what_it_held_and_only_the_rest_is_lost() {
+    use crate::master::testing::{copied, ids, model, who};
+    for (living, expected, lost) in [
+        (ids(["s2", "s3"]), "s2", false),
+        // It is in sync and silent: it may come back.
+        (ids(["s3"]), "s1, s2 in sync", false),
+    ] {
+        let mut state = copied(3, 3, 2, Durability::Memory);
+        let forgotten = forget(&mut state, &dead("s1"), false, &living).unwrap();
+        assert_eq!(forgotten.lost, 0);
+        assert_eq!(who(&state, 0), expected);
+        assert_eq!(who(&state, 2), "s3", "nobody waits for its copy");
+        assert_eq!(state.models["w"].is_vacant(0), forgotten.promoted == 0);
+        assert_eq!(state.models["w"].lost.contains_key(&0), lost);
+    }
+    let mut state = copied(2, 1, 2, Durability::Memory);
+    model(&mut state).set_role(0, 1, Some(CopyRole::Learner));
+    let forgotten = forget(&mut state, &dead("s1"), false, &ids(["s2"])).unwrap();
+    assert_eq!(
+        forgotten,
+        Forgotten {
+            promoted: 0,
+            lost: 1
+        }
+    );
+    assert_eq!(state.models["w"].lost, [(0, LossReason::ServerDead)].into());
+}
+
+#[test]
+fn when_the_last_that_was_waited_for_is_dead_too_all_is_lost() {
+    use crate::master::testing::copied;
+    let mut state = copied(3, 1, 2, Durability::Memory);
+    let nobody = BTreeSet::new();
+    forget(&mut state, &dead("s1"), false, &nobody).unwrap();
+    assert!(state.models["w"].is_vacant(0) && state.models["w"].lost.is_empty());
+    let forgotten = forget(&mut state, &dead("s2"), false, &nobody).unwrap();
+    assert_eq!(forgotten.lost, 1);
+    assert!(!state.models["w"].is_vacant(0));
 }

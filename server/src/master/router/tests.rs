@@ -161,7 +161,7 @@ async fn servers_register_beat_fall_silent_and_leave_as_the_status_shows() {
     let (status, answer) = scene.call(Method::POST, "/v1/servers/register", body).await;
     assert_eq!(status, StatusCode::OK);
     let registered: Registered = serde_json::from_slice(&answer).unwrap();
-    assert_eq!(registered.heartbeat_ms, 100);
+    assert_eq!(registered.heartbeat_ms, 50);
     assert_eq!(registered.orders.boot, Boot(4));
     let state = |status: &ClusterStatus| status.servers[0].state;
 

@@ -9,7 +9,7 @@ fn all(state: &State) -> BTreeSet<ServerId> {
 
 fn refused(state: &mut State, request: &CreateModel) -> ErrorBody {
     let (before, alive) = (state.clone(), all(state));
-    let error = create(state, request, &alive, Durability::Memory).unwrap_err();
+    let error = create(state, request, &alive, (Durability::Memory, 1)).unwrap_err();
     assert_eq!(*state, before, "a refusal changes nothing");
     error
 }
@@ -20,7 +20,13 @@ fn a_new_model_is_creating_at_a_fresh_epoch_and_revision() {
     let mut asked = draft("w", 10);
     asked.partitions = Partitions::PerServer(2);
     let alive = all(&state);
-    let incarnation = create(&mut state, &request(7, asked), &alive, Durability::Memory).unwrap();
+    let incarnation = create(
+        &mut state,
+        &request(7, asked),
+        &alive,
+        (Durability::Memory, 1),
+    )
+    .unwrap();
     let model = &state.models["w"];
     assert_eq!(
         incarnation,
@@ -45,7 +51,7 @@ fn a_repeated_request_finds_its_own_model_and_another_is_told() {
         &mut state,
         &request(7, draft("w", 10)),
         &alive,
-        Durability::Memory,
+        (Durability::Memory, 1),
     );
     assert_eq!(again, Ok(incarnation));
     let error = refused(&mut state, &request(8, draft("w", 10)));
@@ -67,7 +73,7 @@ fn open_or_create_takes_the_same_spec_and_shows_where_another_differs() {
         &mut state,
         &or_open(draft("w", 10)),
         &alive,
-        Durability::Memory,
+        (Durability::Memory, 1),
     );
     assert_eq!(opened, Ok(incarnation));
     let mut other = draft("w", 11);
@@ -117,7 +123,7 @@ fn without_a_server_that_lives_there_is_no_model() {
         &mut state,
         &request(1, draft("w", 1)),
         &BTreeSet::new(),
-        Durability::Memory,
+        (Durability::Memory, 1),
     )
     .unwrap_err();
     assert_eq!(error.code, ErrorCode::NoServers);
@@ -134,7 +140,13 @@ fn a_model_is_live_only_when_every_holder_has_confirmed_under_its_present_boot()
     let mut asked = draft("w", 10);
     asked.partitions = Partitions::Exactly(2);
     let alive = all(&state);
-    let incarnation = create(&mut state, &request(1, asked), &alive, Durability::Memory).unwrap();
+    let incarnation = create(
+        &mut state,
+        &request(1, asked),
+        &alive,
+        (Durability::Memory, 1),
+    )
+    .unwrap();
     let mut confirmed = BTreeMap::from([(id("s1"), Boot(1))]);
     assert!(!make_live(&mut state, incarnation, &confirmed));
     confirmed.insert(id("s2"), Boot(9));
@@ -154,7 +166,7 @@ fn a_making_that_failed_leaves_its_reason_for_the_request_and_frees_the_name() {
         &mut state,
         &request(1, draft("w", 10)),
         &alive,
-        Durability::Memory,
+        (Durability::Memory, 1),
     )
     .unwrap();
     let failure = ErrorBody::new(ErrorCode::DoesNotFit, "no memory");
@@ -166,7 +178,7 @@ fn a_making_that_failed_leaves_its_reason_for_the_request_and_frees_the_name() {
             &mut state,
             &request(2, draft("w", 10)),
             &alive,
-            Durability::Memory
+            (Durability::Memory, 1)
         )
         .is_ok()
     );
@@ -234,7 +246,7 @@ fn a_model_that_waits_for_a_silent_server_is_placed_anew_as_another_generation()
         &mut state,
         &request(1, draft("w", 10)),
         &alive,
-        Durability::Memory,
+        (Durability::Memory, 1),
     )
     .unwrap();
     let holder = state.models["w"].servers[0].clone();
