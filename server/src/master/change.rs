@@ -42,7 +42,8 @@ pub(crate) fn change(state: &mut State, request: &ChangeCopies) -> Result<usize,
                 taken += 1;
             }
         }
-        if promoted {
+        // Clients need to know who holds; and who follows once that is settled, since many changes come one after another.
+        if promoted || some && is_settled(&changed) {
             changed.republished(state.fresh_revision());
         }
         if some {
@@ -77,6 +78,12 @@ fn live(state: &State, incarnation: Incarnation) -> Option<Arc<Model>> {
     let model = state.model(incarnation.model)?;
     let is_it = model.incarnation == incarnation && model.phase == Phase::Live;
     is_it.then(|| Arc::clone(model))
+}
+
+/// Whether no copies of a model are on their way.
+fn is_settled(model: &Model) -> bool {
+    let mut copies = model.copies.values();
+    copies.all(|c| c.of(CopyRole::Learner).next().is_none())
 }
 
 /// Whether a partition's configuration still is what the holder knows.

@@ -10,6 +10,7 @@ use glint_protocol::{
     Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, LossReason, ModelId, ModelMap,
     ModelSpec, OsBoot, Partitioning, RequestId, ServerId, Term,
     control::{Labels, ModelState, ModelSummary, Volume},
+    copies::CopyRole,
     error::GoneReason,
     ids::Revision,
     loss::LossSummary,
@@ -410,33 +411,40 @@ impl State {
                 .cloned()
                 .unwrap_or_default(),
         };
-        // Servers that hold nothing are none that a client would ask.
+        // Servers whose copies answer nothing are none that a client would ask.
         let mut place = vec![None; model.servers.len()];
-        for &holder in &model.holders {
-            place[holder as usize] = Some(0);
+        let in_sync = model.copies.values().flat_map(|c| c.of(CopyRole::InSync));
+        for server in model.holders.iter().copied().chain(in_sync) {
+            place[server as usize] = Some(0);
         }
         for (new, place) in place.iter_mut().flatten().enumerate() {
             *place = new as u32;
         }
-        let holding = model
+        let at = |server: u32| place[server as usize];
+        let named = model
             .servers
             .iter()
             .zip(&place)
             .filter(|(_, p)| p.is_some());
+        let mut followers: Vec<Vec<u32>> = Vec::new();
+        if model
+            .copies
+            .values()
+            .any(|c| c.of(CopyRole::InSync).next().is_some())
+        {
+            let of = |p| model.in_sync(p).filter_map(at).collect();
+            followers = (0..model.spec.partition_count).map(of).collect();
+        }
         ModelMap {
             cluster: self.cluster,
             spec: model.spec.clone(),
             incarnation: model.incarnation,
             revision: model.revision,
             max_deadline_ms,
-            servers: holding.map(|(id, _)| address(id)).collect(),
-            holders: model
-                .holders
-                .iter()
-                .filter_map(|&h| place[h as usize])
-                .collect(),
+            servers: named.map(|(id, _)| address(id)).collect(),
+            holders: model.holders.iter().filter_map(|&h| at(h)).collect(),
             epochs: model.epochs.clone(),
-            followers: Vec::new(),
+            followers,
             lost: model.lost.keys().copied().collect(),
         }
     }

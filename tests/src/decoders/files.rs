@@ -201,14 +201,15 @@ pub fn volume(data: &[u8]) {
     }
 }
 
-const MASTER: &str = r#"{"cluster":"000000000000000c","term":3,"epoch":9,"revision":4,"servers":[{"id":"s1","url":"http://s1:1","boot":"0000000000000001","capacity_bytes":1000,"volume":{"id":"0000000000000006","start":4,"clean":true}}],"models":[{"spec":{"name":"w","shape":{"vector":{"keys":4}},"element":"i64","partitions":{"exactly":2},"partition_count":2},"incarnation":{"model":"0000000000000007","generation":1},"live":true,"revision":4,"servers":["s1"],"holders":[0,0],"epochs":[[9,2]],"losses":{"emptied":[1]}}],"tombstones":[{"incarnation":{"model":"0000000000000009","generation":2},"reason":"deleted","awaited":["s1"]}],"dead":{"s9":"http://s9:1"}}"#;
+const MASTER: &str = r#"{"cluster":"000000000000000c","term":3,"epoch":9,"revision":4,"servers":[{"id":"s1","url":"http://s1:1","boot":"0000000000000001","capacity_bytes":1000,"volume":{"id":"0000000000000006","start":4,"clean":true}}],"models":[{"spec":{"name":"w","shape":{"vector":{"keys":4}},"element":"i64","partitions":{"exactly":2},"partition_count":2},"incarnation":{"model":"0000000000000007","generation":1},"live":true,"revision":4,"servers":["s1"],"holders":[0,0],"epochs":[[9,2]],"losses":{"emptied":[1]},"copies":[{"partition":1,"revision":3}]}],"tombstones":[{"incarnation":{"model":"0000000000000009","generation":2},"reason":"deleted","awaited":["s1"]}],"dead":{"s9":"http://s9:1"}}"#;
 
 /// The master's state.
 pub fn master(data: &[u8]) {
     let mut all = variants(data, &[MASTER.into()]);
-    for format in [1, 2] {
+    for format in [1, 2, 3] {
         for at in 0..2 {
             let sum = checksum([&all[at.min(all.len() - 1)][..]]);
+            let sum = if format < 3 { sum } else { sum ^ format };
             let mut file = format!("glint-master {format} {sum:08x}\n").into_bytes();
             file.extend_from_slice(&all[at.min(all.len() - 1)]);
             all.push(file);
