@@ -25,7 +25,7 @@ mod journal;
 mod membership;
 mod mend;
 mod orders;
-mod placement;
+pub mod placement;
 mod published;
 mod registration;
 mod repair;

@@ -1,130 +1,163 @@
-//! Placement: which server holds which partition of a new model. Pure arithmetic.
+//! Placement: which servers have the copies of each partition, and which of them is the holder.
+//!
+//! Pure arithmetic on what the master knows: the same input gives the same plan, nothing is read, nothing is done. The plan
+//! says how it should be ([`Change`]), most urgent first; the master takes as many changes at once as it likes, does their
+//! next steps ([`Change::next`]), and asks again when something has happened. A plan that was carried out moves nothing
+//! more, and one that is half carried out is continued.
+//!
+//! - **Copies apart**: on different servers always; in different zones, then on different nodes, as far as there are any.
+//! - **Balanced**: no server has more than the least loaded one and one partition of its own, where labels and room allow it.
+//!   Bytes of all copies count; then holders, who do the work, are chosen so that their bytes are even too.
+//! - **Least movement**: only what must move moves, from the most loaded to the least, never a copy that stands well.
+//! - **Never** onto a server that drains or is silent, never beyond a server's room.
+//!
+//! - [`mending`]: copies that are missing or must leave
+//! - [`balance`]: from full servers to empty ones
+//! - [`holders`]: who serves
+//! - [`change`]: the plan's result
+//! - [`ground`]: servers by zone, node and load, and the least loaded of them that fits
+//! - [`creation`]: a new model
+//! - [`drain`]: whether a server can be emptied
 
-use std::collections::BTreeSet;
-
-/// A server that may take partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// Bytes that are placed on it already.
-    pub(crate) placed: u64,
-    /// Bytes that it may take.
-    pub(crate) free: u64,
-}
-
-/// Per partition, given its bytes, the index of the server in `rooms` that shall hold it; none when they do not fit.
-///
-/// Each partition goes to the server with the fewest bytes that still has room for it; among equals to the one with the
-/// fewest partitions of this model, then to the first: so equal servers take partitions in turn, and where room is no
-/// limit no two servers that took some differ by more than the largest partition.
-pub(crate) fn place(sizes: &[u64], rooms: &[Room]) -> Option<Vec<u32>> {
-    let in_order: Vec<usize> = (0..sizes.len()).collect();
-    place_in(&in_order, sizes, rooms).or_else(|| {
-        // Where room is short, the large ones first leave the gaps that the small ones fill.
-        let mut by_size = in_order;
-        by_size.sort_by_key(|&p| std::cmp::Reverse(sizes[p]));
-        place_in(&by_size, sizes, rooms)
-    })
-}
-
-fn place_in(order: &[usize], sizes: &[u64], rooms: &[Room]) -> Option<Vec<u32>> {
-    let mut free: Vec<u64> = rooms.iter().map(|r| r.free).collect();
-    // (bytes, partitions of this model, server): the first is the next to take one.
-    let mut queue: BTreeSet<(u64, u32, u32)> = rooms
-        .iter()
-        .enumerate()
-        .map(|(server, room)| (room.placed, 0, server as u32))
-        .collect();
-    let mut holders = vec![0; sizes.len()];
-    for &partition in order {
-        let size = sizes[partition];
-        let chosen = *queue
-            .iter()
-            .find(|&&(_, _, server)| free[server as usize] >= size)?;
-        queue.remove(&chosen);
-        let (bytes, count, server) = chosen;
-        free[server as usize] -= size;
-        queue.insert((bytes.saturating_add(size), count + 1, server));
-        holders[partition] = server;
-    }
-    Some(holders)
-}
-
+mod balance;
+mod change;
+mod creation;
+mod drain;
+mod ground;
+mod holders;
+mod mending;
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+mod tests;
 
-    use super::*;
+pub use change::{Change, Plan, Reason, Step, Unplaced};
+pub(crate) use creation::{Room, place};
+pub use drain::{CannotDrain, drain};
 
-    const WIDE: u64 = u64::MAX;
+use ground::Ground;
 
-    fn rooms(placed: &[u64], free: u64) -> Vec<Room> {
-        placed.iter().map(|&placed| Room { placed, free }).collect()
+/// Whether a server takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may have copies.
+    Live,
+    /// Its copies serve, and shall all leave.
+    Draining,
+    /// Nothing is heard of it: its copies do not count, and stay where they are the only ones.
+    Silent,
+}
+
+/// A server; named by its place in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// The zone it is in. Servers without one are thought to be apart from all others.
+    pub zone: Option<String>,
+    /// The machine it is on; the same.
+    pub node: Option<String>,
+    /// Bytes of partitions that it may hold; no limit if none.
+    pub capacity: Option<u64>,
+    /// Bytes that it holds of partitions that are not in the list.
+    pub other_bytes: u64,
+    /// Whether it can hold partitions that outlive a process: it has a data directory.
+    pub durable: bool,
+    /// Whether it takes part.
+    pub standing: Standing,
+}
+
+/// A partition; named by its place in the list. Partitions of a model stand together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// The model it belongs to: any number that is its own.
+    pub model: u32,
+    /// Its size: what each copy takes.
+    pub bytes: u64,
+    /// Copies that it should have, at least 1.
+    pub copies: u32,
+    /// Whether only servers with a data directory may have it.
+    pub durable: bool,
+    /// The server that serves it; none while it is being made.
+    pub holder: Option<u32>,
+    /// Servers whose copies are in sync, the holder among them.
+    pub members: Vec<u32>,
+    /// Servers whose copies are not in sync yet.
+    pub learners: Vec<u32>,
+}
+
+impl Partition {
+    /// Whether a server has a copy, in sync or not.
+    pub fn is_on(&self, server: u32) -> bool {
+        self.members.contains(&server) || self.learners.contains(&server)
     }
+}
 
-    fn added(sizes: &[u64], holders: &[u32], servers: usize) -> Vec<u64> {
-        let mut sums = vec![0; servers];
-        for (&holder, &size) in holders.iter().zip(sizes) {
-            sums[holder as usize] += size;
-        }
-        sums
+/// What is asked of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Copies that are missing, and servers that drain.
+    Mend,
+    /// Also even loads.
+    Balance,
+}
+
+/// How it should be, and what has to change for that.
+///
+/// # Panics
+/// Where a partition names a server that is not in the list.
+pub fn plan(servers: &[Server], partitions: &[Partition], effort: Effort) -> Plan {
+    let first = attempt(servers, partitions, effort, mending::Order::AsGiven);
+    if first.unplaced.iter().all(|u| u.fits_nowhere) {
+        return first;
     }
-
-    #[test]
-    fn equal_servers_take_neighbouring_partitions_in_turn() {
-        for size in [0, 7] {
-            let holders = place(&[size; 7], &rooms(&[5, 5, 5], WIDE)).unwrap();
-            assert_eq!(holders, [0, 1, 2, 0, 1, 2, 0]);
-        }
+    // Where room is short, the large ones first leave the gaps that the small ones fill.
+    let second = attempt(servers, partitions, effort, mending::Order::LargestFirst);
+    if second.unplaced.len() < first.unplaced.len() {
+        second
+    } else {
+        first
     }
+}
 
-    #[test]
-    fn an_emptier_server_takes_until_it_has_as_much_as_the_others() {
-        let holders = place(&[10; 6], &rooms(&[40, 0], WIDE)).unwrap();
-        assert_eq!(holders, [1, 1, 1, 1, 0, 1]);
+fn attempt(
+    servers: &[Server],
+    partitions: &[Partition],
+    effort: Effort,
+    order: mending::Order,
+) -> Plan {
+    let mut ground = Ground::new(servers, partitions);
+    let mut targets: Vec<Target> = partitions.iter().map(Target::of).collect();
+    let unplaced = mending::mend(&mut ground, partitions, &mut targets, order);
+    if effort == Effort::Balance {
+        balance::balance(&mut ground, partitions, &mut targets);
     }
+    holders::choose(&ground, partitions, &mut targets, effort);
+    change::differences(servers, partitions, targets, unplaced)
+}
 
-    #[test]
-    fn room_is_never_exceeded_and_large_partitions_find_theirs_first() {
-        assert_eq!(place(&[6, 6], &rooms(&[0], 11)), None);
-        assert_eq!(place(&[1], &[]), None);
-        assert_eq!(place(&[], &[]), Some(vec![]));
-        // In order, the two small ones would take a gap of each server, and the large one find none.
-        let holders = place(&[3, 3, 10], &rooms(&[0, 0], 10)).unwrap();
-        assert_eq!(holders, [1, 1, 0]);
-    }
+/// Where a partition's copies should be: on which live servers.
+#[derive(Clone, Debug)]
+struct Target {
+    servers: Vec<u32>,
+    holder: Option<u32>,
+    reason: Reason,
+    /// Among changes of one reason, its turn: each is an improvement after those before it.
+    turn: u32,
+    /// Nobody who has its values speaks: nothing about it changes.
+    waits: bool,
+    /// Copies on silent servers stay: there are fewer others than there should be.
+    keeps_silent: bool,
+    /// Copies on draining servers stay: there is no room for them elsewhere.
+    keeps_draining: bool,
+}
 
-    proptest! {
-        #[test]
-        fn where_room_is_no_limit_servers_differ_by_one_partition_at_most(
-            sizes in prop::collection::vec(0u64..1000, 0..200),
-            placed in prop::collection::vec(0u64..5000, 1..12),
-        ) {
-            let holders = place(&sizes, &rooms(&placed, WIDE)).unwrap();
-            prop_assert_eq!(&holders, &place(&sizes, &rooms(&placed, WIDE)).unwrap());
-            let added = added(&sizes, &holders, placed.len());
-            let totals: Vec<u64> = placed.iter().zip(&added).map(|(p, a)| p + a).collect();
-            let least = *totals.iter().min().unwrap();
-            let largest = sizes.iter().copied().max().unwrap_or(0);
-            for (total, added) in totals.iter().zip(&added) {
-                prop_assert!(*added == 0 || *total <= least + largest, "{totals:?}");
-            }
-        }
-
-        #[test]
-        fn what_is_placed_fits_and_what_is_refused_could_not_be_had_in_equal_parts(
-            count in 0usize..100, size in 1u64..50, free in prop::collection::vec(0u64..1000, 1..8),
-        ) {
-            let rooms: Vec<Room> = free.iter().map(|&free| Room { placed: 1000 - free, free }).collect();
-            let sizes = vec![size; count];
-            let slots: u64 = free.iter().map(|f| f / size).sum();
-            match place(&sizes, &rooms) {
-                Some(holders) => {
-                    for (added, free) in added(&sizes, &holders, free.len()).iter().zip(&free) {
-                        prop_assert!(added <= free);
-                    }
-                }
-                None => prop_assert!((count as u64) > slots),
-            }
+impl Target {
+    fn of(partition: &Partition) -> Self {
+        Self {
+            servers: Vec::new(),
+            holder: partition.holder,
+            reason: Reason::Holder,
+            turn: 0,
+            waits: false,
+            keeps_silent: false,
+            keeps_draining: false,
         }
     }
 }
