@@ -393,11 +393,10 @@ proptest! {
                 prop_assert!(in_sync(partition) >= enough || drains, "{partition:?} {change:?} {servers:?}");
                 prop_assert!(!partition.members.is_empty());
             }
-            let learning = |p: &Partition| !p.learners.is_empty();
-            let mut learning: Vec<&mut Partition> = partitions.iter_mut().filter(|p| learning(p)).collect();
+            let learning: Vec<usize> =
+                (0..partitions.len()).filter(|&p| !partitions[p].learners.is_empty()).collect();
             if !learning.is_empty() {
-                let at = arrival % learning.len();
-                let partition = &mut learning[at];
+                let partition = &mut partitions[learning[arrival % learning.len()]];
                 let learner = partition.learners.remove(0);
                 let source = |m: &u32| servers[*m as usize].standing != Standing::Silent;
                 if partition.members.iter().any(source) {
