@@ -6,7 +6,8 @@ SCHEDULES ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean
+.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean \
+	images kubernetes-up kubernetes-run kubernetes-down kubernetes-quickstart test-kubernetes
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,25 @@ model: ## Explore the model of the protocol in every order of its steps, and the
 
 fuzz: ## Feed every decoder with anything for SECONDS=60 each (needs a nightly compiler); TARGETS="push segment" for some
 	@scripts/fuzz.sh "$(or $(SECONDS),60)" $(TARGETS)
+
+images: ## Build the images `glint` and `glint-examples` with docker, podman or buildah; no registry takes part
+	@scripts/images.sh
+
+test-kubernetes: ## Test on a real Kubernetes that is started on this machine (Linux, root); TESTS="deaths changes" for some
+	@scripts/test-kubernetes.sh $(TESTS)
+
+kubernetes-quickstart: ## From nothing to trained topics on a real Kubernetes on this machine (Linux, root)
+	@scripts/kubernetes-quickstart.sh
+
+kubernetes-up: ## Start a Kubernetes on this machine, for trying things (NODES=2 for two nodes; the first time about 10 minutes)
+	@tests/kubernetes/cluster/cluster build
+	@tests/kubernetes/cluster/cluster up
+
+kubernetes-run: ## Run a command there: make kubernetes-run COMMAND="kubectl get pods -A"
+	@tests/kubernetes/cluster/cluster run $(COMMAND)
+
+kubernetes-down: ## End it, and leave nothing behind
+	@tests/kubernetes/cluster/cluster down
 
 bench: ## Measure speed against the machine's own limits; writes target/bench/report.json
 	@scripts/bench.sh

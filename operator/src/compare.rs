@@ -139,7 +139,7 @@ mod tests {
         let there = json!({"a": {"b": [{"name": "x", "v": "1Gi"}]}, "n": 1});
         for (wanted, path) in [
             (json!({"a": {"b": [{"name": "x", "v": "1G"}]}}), ".a.b[0].v"),
-            (json!({"a": {"b": [{"name": "y"}]}}), ".a.b[0].name"),
+            (json!({"a": {"b": [{"name": "y"}]}}), ".a.b[0]"),
             (json!({"a": {"c": "1"}}), ".a.c"),
             (json!({"n": 2}), ".n"),
             (json!({"n": {"m": 2}}), ".n"),

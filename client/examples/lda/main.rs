@@ -8,8 +8,7 @@
 //! - `likelihood`, `summary`: how good it is, and that no update was lost or doubled;
 //! - `progress`: what is shown.
 //!
-//! Here the workers are tasks of one process; nothing but the end of a sweep ties them together, so they could as well
-//! be processes on other machines, each with a client of its own.
+//! - `together`: several processes, such as the pods of a Job, that wait for each other at the end of a sweep.
 
 mod alias;
 mod corpus;
@@ -19,6 +18,7 @@ mod progress;
 mod sampler;
 mod slice;
 mod summary;
+mod together;
 mod worker;
 
 use std::path::PathBuf;
@@ -37,6 +37,7 @@ use model::Model;
 use progress::Progress;
 use sampler::Priors;
 use summary::Summary;
+use together::Together;
 use worker::{Plan, Worker};
 
 /// Topics of a text by latent Dirichlet allocation, the counts on Glint's servers
@@ -64,7 +65,13 @@ struct Flags {
     /// How many topics of its word, and of its document, a token is offered each time
     #[arg(long, default_value_t = 4)]
     rounds: usize,
-    /// How many workers share the documents
+    /// How many processes train together, each with its share of the documents
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
+    /// Which of them this is, from 0 on; Kubernetes says it to the pods of an indexed Job
+    #[arg(long, env = "JOB_COMPLETION_INDEX", default_value_t = 0)]
+    process: usize,
+    /// How many workers a process has
     #[arg(long, default_value_t = 2)]
     workers: usize,
     /// How many rows are pulled at once, at most
@@ -110,6 +117,7 @@ impl Flags {
             ("sweeps", self.sweeps),
             ("rounds", self.rounds),
             ("workers", self.workers),
+            ("processes", self.processes),
             ("block-rows", self.block_rows),
             ("report-every", self.report_every),
         ] {
@@ -138,10 +146,25 @@ async fn main() -> Result<ExitCode> {
             flags.master
         )
     })?;
-    let model = Model::create(&client, &flags.name, corpus.words.len(), flags.topics).await?;
-    let outcome = train(&flags, &client, &corpus, &model).await;
+    let first = flags.process == 0;
+    let model = if first {
+        Model::create(&client, &flags.name, corpus.words.len(), flags.topics).await?
+    } else {
+        Model::open(&client, &flags.name).await?
+    };
+    let sums = flags.sweeps.div_ceil(flags.report_every) as u64 + 1;
+    let mut together =
+        Together::start(&client, &flags.name, flags.process, flags.processes, sums).await?;
+    let outcome = train(&flags, &client, &corpus, &model, &mut together).await;
     // The models outlive this process: they go also when the training failed.
-    let deleted = model.delete(&client).await;
+    let deleted = if first {
+        together
+            .delete(&client)
+            .await
+            .and(model.delete(&client).await)
+    } else {
+        Ok(())
+    };
     let good = outcome?;
     deleted?;
     Ok(if good {
@@ -157,7 +180,9 @@ async fn train(
     client: &Client,
     corpus: &Arc<Corpus>,
     model: &Model,
+    together: &mut Together,
 ) -> Result<bool> {
+    let all_workers = flags.workers * flags.processes;
     let priors = Priors {
         topics: flags.topics,
         vocabulary: corpus.words.len(),
@@ -167,22 +192,23 @@ async fn train(
     let plan = Plan {
         priors,
         rounds: flags.rounds,
-        workers: flags.workers,
+        workers: all_workers,
         hot_words: flags.hot_words,
         seed: flags.seed,
     };
     // Twice as many blocks as workers, so that the block ahead of one is not the block of another.
-    let blocks: Arc<[_]> = corpus.blocks(flags.block_rows, 2 * flags.workers).into();
+    let blocks: Arc<[_]> = corpus.blocks(flags.block_rows, 2 * all_workers).into();
     let starting = (0..flags.workers).map(|index| {
         Worker::start(
             model.clone(),
             corpus.clone(),
             blocks.clone(),
             plan.clone(),
-            index,
+            flags.process * flags.workers + index,
         )
     });
     let mut workers = all(starting).await?;
+    together.arrive().await?;
 
     let likelihood = Likelihood::new(corpus, priors);
     let mut progress = Progress::start(flags.sweeps, corpus.tokens(), client.stats().requests);
@@ -190,15 +216,24 @@ async fn train(
     for sweep in 1..=flags.sweeps {
         let started = Instant::now();
         workers = all(workers.into_iter().map(Worker::sweep)).await?;
+        together.arrive().await?;
         progress.sweep(started.elapsed());
         if sweep % flags.report_every == 0 || sweep == flags.sweeps {
-            reached = log_likelihood(&likelihood, model, &workers).await?;
+            let documents = likelihood_of_documents(&likelihood, &workers)?;
+            let documents = together.sum(documents).await?;
+            reached = documents + likelihood_of_words(&likelihood, model).await?;
+            // Nobody changes a count before all have read them.
+            together.arrive().await?;
             progress.likelihood(reached, client.stats().requests);
         }
     }
     let took = progress.finish();
 
-    let summary = Summary::read(model, corpus, &workers, flags.top_words).await?;
+    let summary = Summary::read(model, corpus, &workers, flags.top_words, together).await?;
+    if flags.process > 0 {
+        println!("process {} of {} is done", flags.process, flags.processes);
+        return Ok(true);
+    }
     print!("{summary}");
     let speed = progress.tokens_per_second();
     print!(
@@ -242,16 +277,20 @@ async fn all<T: Send + 'static>(
     Ok(done)
 }
 
-/// Log p(w, z), while no worker is in a sweep.
-async fn log_likelihood(likelihood: &Likelihood, model: &Model, workers: &[Worker]) -> Result<f64> {
-    let totals = model.totals.pull_range(0..model.totals.len()).await?;
-    let mut sum = likelihood.of_totals(&totals)?;
-    sum += block_in_place(|| {
+/// The part of log p(w, z) that is in the documents of this process.
+fn likelihood_of_documents(likelihood: &Likelihood, workers: &[Worker]) -> Result<f64> {
+    block_in_place(|| {
         workers
             .iter()
             .map(|worker| likelihood.of_documents(worker.slice()))
-            .sum::<Result<f64>>()
-    })?;
+            .sum()
+    })
+}
+
+/// The part of it that is in the model, while no worker is in a sweep.
+async fn likelihood_of_words(likelihood: &Likelihood, model: &Model) -> Result<f64> {
+    let totals = model.totals.pull_range(0..model.totals.len()).await?;
+    let mut sum = likelihood.of_totals(&totals)?;
     model
         .for_all_rows(|_, rows| {
             sum += likelihood.of_rows(rows)?;

@@ -6,6 +6,8 @@
 use anyhow::{Context, Result};
 use glint::{BufferOptions, BufferedMatrix, Client, Matrix, Partitioning, Vector};
 
+use crate::together::waiting_for;
+
 /// How many rows are pulled at once where all of them are read.
 const ROWS: usize = 2_000;
 
@@ -47,6 +49,16 @@ impl Model {
                 .create()
                 .await
                 .with_context(|| then("totals"))?,
+        })
+    }
+
+    /// Waits until another process has made both.
+    pub(crate) async fn open(client: &Client, name: &str) -> Result<Self> {
+        let [counts, totals] = ["counts", "totals"].map(|kind| format!("{name}-{kind}"));
+        Ok(Self {
+            name: name.to_owned(),
+            counts: waiting_for(|| client.open_matrix(&counts)).await?,
+            totals: waiting_for(|| client.open_vector(&totals)).await?,
         })
     }
 

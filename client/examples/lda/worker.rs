@@ -77,20 +77,20 @@ impl Worker {
             slice,
             spare: Vec::new(),
         };
-        worker.count_all().await?;
+        worker.count(1).await?;
         Ok(worker)
     }
 
-    /// Adds the topics of the slice to the model, which knows nothing of it yet.
-    async fn count_all(&self) -> Result<()> {
+    /// Adds the topics of the slice to the model, `times` 1 or −1.
+    pub(crate) async fn count(&self, times: i64) -> Result<()> {
         let mut totals = vec![0; self.priors.topics];
         let mut row = vec![0; self.priors.topics];
         for word in 0..self.priors.vocabulary as u64 {
             row.fill(0);
             self.slice.add_word_counts(word, &mut row);
             for (topic, &count) in row.iter().enumerate().filter(|(_, count)| **count != 0) {
-                self.buffer.add(word, topic as u32, count).await?;
-                totals[topic] += count;
+                self.buffer.add(word, topic as u32, times * count).await?;
+                totals[topic] += times * count;
             }
         }
         self.buffer.flush().await?;

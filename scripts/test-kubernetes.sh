@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs the tests of tests/kubernetes on a real Kubernetes that it starts on this machine, and takes down again:
+#   test-kubernetes.sh [NAME…]       only the tests whose names contain one of NAME
+# Where the machine cannot run it, it says so in one line and goes on, or fails when GLINT_REQUIRE_KUBERNETES=1.
+# KEEP=1 leaves the cluster running. PROFILE=release tests the programs as they are shipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cluster=tests/kubernetes/cluster/cluster
+
+obstacle=$($cluster obstacle)
+if [ -n "$obstacle" ]; then
+  if [ "${GLINT_REQUIRE_KUBERNETES:-}" = 1 ]; then
+    echo "error: the tests on Kubernetes are asked for, and cannot run here: $obstacle" >&2
+    exit 1
+  fi
+  echo "skipped: the tests on Kubernetes cannot run here: $obstacle"
+  exit 0
+fi
+
+$cluster build
+PROFILE=${PROFILE:-dev} scripts/images.sh
+# Built before the cluster is up: compilers and a cluster at once make everything slow.
+"${CARGO:-cargo}" test --package glint-tests --test kubernetes --no-run
+
+$cluster down
+end() {
+  status=$?
+  if [ $status != 0 ]; then
+    rm -rf target/kubernetes/failed/cluster
+    mkdir -p target/kubernetes/failed
+    cp -r target/kubernetes/state/log target/kubernetes/failed/cluster 2>/dev/null || true
+    echo "failed; what tests and components said is kept in target/kubernetes/failed" >&2
+  fi
+  if [ "${KEEP:-}" = 1 ]; then
+    echo "the cluster goes on: make kubernetes-run COMMAND='kubectl get pods -A'; make kubernetes-down ends it"
+  else
+    $cluster down
+  fi
+  exit $status
+}
+trap end EXIT
+rm -rf target/kubernetes/failed
+NODES=${NODES:-1} $cluster up
+$cluster load target/images/glint.tar target/images/examples.tar
+
+# One after the other: several of them kill the operator.
+check() { "${CARGO:-cargo}" test --quiet --package glint-tests --test kubernetes -- --ignored --test-threads=1 --nocapture "$@"; }
+check --skip whole_run "$@"
+# What the whole run has asked of the API server.
+if [ $# = 0 ]; then check whole_run; fi

@@ -1,0 +1,242 @@
+//! A spec is changed, well or badly, while a Job pulls and pushes.
+
+use std::{thread, time::Duration};
+
+use crate::{
+    stories::{Space, counted, eventually, operators},
+    training::Training,
+};
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn an_image_that_cannot_be_had_stops_nothing_and_says_so_and_another_one_rolls() {
+    let space = Space::new("images");
+    space.parameter_server(
+        "lda",
+        "{servers: 2, storage: {size: 1Gi}, rollout: restart}",
+    );
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "async");
+    let pods: Vec<_> = (0..2)
+        .map(|n| space.uid("pod", &format!("lda-server-{n}")))
+        .collect();
+
+    let bad = "{servers: 2, storage: {size: 1Gi}, rollout: restart, image: 'localhost:1/no-such:image', imagePullPolicy: IfNotPresent}";
+    space.parameter_server("lda", bad);
+    let said = space.condition("lda", "Degraded", "True", "ImageUnavailable");
+    assert!(said.contains("localhost:1/no-such:image"), "{said}");
+    assert!(space.events("lda").contains(&"ImageUnavailable".to_owned()));
+    training.goes_on();
+    let now: Vec<_> = (0..2)
+        .map(|n| space.uid("pod", &format!("lda-server-{n}")))
+        .collect();
+    assert_eq!(now, pods, "nothing was restarted for it");
+
+    // The same image under another name: what must change is the pods.
+    let good = "{servers: 2, storage: {size: 1Gi}, rollout: restart, image: 'docker.io/library/glint:0.1.0'}";
+    space.parameter_server("lda", good);
+    eventually(
+        "all servers were restarted, one after the other",
+        180,
+        || {
+            let object = space.look("lda");
+            let image = object["status"]["image"] == "docker.io/library/glint:0.1.0";
+            (image
+                && object["status"]["phase"] == "Ready"
+                && object["status"]["updatedServers"] == 2)
+                .then_some(())
+        },
+    );
+    for n in 0..2 {
+        assert_ne!(
+            space.uid("pod", &format!("lda-server-{n}")),
+            pods[n],
+            "server {n}"
+        );
+    }
+    assert!(
+        space.find(&["pod", "lda-image-check"]).is_none() || {
+            eventually("the pod that looked for the image is gone", 60, || {
+                space
+                    .find(&["pod", "lda-image-check"])
+                    .is_none()
+                    .then_some(())
+            });
+            true
+        }
+    );
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_roll_that_would_lose_values_is_held_and_says_what_to_do() {
+    let space = Space::new("held");
+    space.parameter_server(
+        "lda",
+        "{servers: 2, storage: {size: 1Gi}, rollout: restart}",
+    );
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "memory");
+    let changed = "{servers: 2, storage: {size: 1Gi}, rollout: restart, annotations: {example.com/note: changed}}";
+    space.parameter_server("lda", changed);
+    let said = space.condition("lda", "Progressing", "False", "RolloutHeld");
+    assert!(said.contains("steady-0"), "{said}");
+    training.goes_on();
+    training.finish();
+    // The model is gone with the Job, so the roll goes on.
+    space.ready("lda", 2);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn what_cannot_be_followed_is_a_condition_that_says_why_and_never_a_hot_loop() {
+    let space = Space::new("bad");
+    let cases = [
+        (
+            "quick",
+            "{image: 'localhost:1/no-such:image'}",
+            "Degraded",
+            "ImageUnavailable",
+            "no-such",
+        ),
+        (
+            "classless",
+            "{storage: {size: 1Gi, class: no-such-class}}",
+            "Degraded",
+            "Unschedulable",
+            "no-such-class",
+        ),
+        (
+            "secretless",
+            "{env: [{name: KEY, valueFrom: {secretKeyRef: {name: no-such-secret, key: k}}}]}",
+            "Degraded",
+            "PodMisconfigured",
+            "no-such-secret",
+        ),
+        (
+            "greedy",
+            "{resources: {requests: {memory: 900Ti}}}",
+            "Degraded",
+            "Unschedulable",
+            "memory",
+        ),
+        (
+            "crossed",
+            "{resources: {requests: {memory: 2Gi}, limits: {memory: 1Gi}}}",
+            "Degraded",
+            "InvalidSpec",
+            "limit",
+        ),
+    ];
+    for (name, spec, ..) in cases {
+        space.parameter_server(name, spec);
+    }
+    for (name, _, kind, reason, word) in cases {
+        let said = space.condition(name, kind, "True", reason);
+        assert!(said.contains(word), "{name}: {said}");
+    }
+    let pod = operators().into_iter().next().expect("an operator");
+    let looks = || {
+        counted(
+            &pod,
+            "glint_operator_reconciliations_total",
+            &["namespace=\"bad\""],
+        )
+    };
+    let writes = || counted(&pod, "glint_operator_writes_total", &[]);
+    thread::sleep(Duration::from_secs(10));
+    let before = (looks(), writes());
+    thread::sleep(Duration::from_secs(20));
+    let after = (looks(), writes());
+    let (looked, wrote) = (after.0 - before.0, after.1 - before.1);
+    eprintln!("    in 20 s, 5 objects in trouble: {looked} looks, {wrote} writes");
+    assert!(looked <= 60.0, "{looked} looks in 20 s");
+    assert!(wrote <= 20.0, "{wrote} writes in 20 s");
+    // Put right, they go on.
+    space.parameter_server("quick", "{}");
+    space.ready("quick", 1);
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_quota_that_is_exceeded_is_named() {
+    let space = Space::new("quota");
+    space
+        .try_apply("apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: few}\nspec: {hard: {pods: '2'}}\n")
+        .expect("a quota");
+    space.parameter_server("lda", "{servers: 3}");
+    let said = space.condition("lda", "Degraded", "True", "PodRefused");
+    assert!(said.contains("quota"), "{said}");
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn paused_nothing_is_changed_and_afterwards_everything_is_made_up_for() {
+    let space = Space::new("paused");
+    space.parameter_server("lda", "{servers: 1, paused: true}");
+    space.condition("lda", "Paused", "True", "Paused");
+    assert!(space.find(&["statefulset", "lda-server"]).is_none());
+    space.parameter_server("lda", "{servers: 1, paused: false}");
+    space.ready("lda", 1);
+    space.parameter_server("lda", "{servers: 2, paused: true}");
+    space.condition("lda", "Paused", "True", "Paused");
+    space.kubectl(&["delete", "service", "lda-master"]);
+    thread::sleep(Duration::from_secs(5));
+    assert!(space.find(&["service", "lda-master"]).is_none());
+    assert_eq!(space.look("lda")["status"]["phase"], "Paused");
+    space.parameter_server("lda", "{servers: 2, paused: false}");
+    space.ready("lda", 2);
+    assert!(space.find(&["service", "lda-master"]).is_some());
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_settled_object_is_looked_at_again_without_a_single_write() {
+    let space = Space::new("idle");
+    space.parameter_server(
+        "lda",
+        "{servers: 2, storage: {size: 1024Mi}, resources: {requests: {cpu: '0.05'}}}",
+    );
+    space.ready("lda", 2);
+    thread::sleep(Duration::from_secs(3));
+    let pod = operators().into_iter().next().expect("an operator");
+    let looks = || {
+        counted(
+            &pod,
+            "glint_operator_reconciliations_total",
+            &["namespace=\"idle\""],
+        )
+    };
+    let writes = || counted(&pod, "glint_operator_writes_total", &[]);
+    let before = (looks(), writes());
+    for n in 0..5 {
+        space.kubectl(&[
+            "annotate",
+            "--overwrite",
+            "pserver",
+            "lda",
+            &format!("look={n}"),
+        ]);
+        eventually("it was looked at", 30, || {
+            (looks() > before.0 + f64::from(n)).then_some(())
+        });
+    }
+    assert_eq!(writes(), before.1, "a look at something settled wrote");
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_name_that_is_taken_is_left_alone() {
+    let space = Space::new("taken");
+    space
+        .try_apply("apiVersion: v1\nkind: Secret\nmetadata: {name: lda-client}\nstringData: {mine: 'yes'}\n")
+        .expect("a Secret");
+    space.parameter_server("lda", "{servers: 1}");
+    let said = space.condition("lda", "Degraded", "True", "NameTaken");
+    assert!(said.contains("lda-client"), "{said}");
+    let secret = space.find(&["secret", "lda-client"]).expect("it is there");
+    assert!(secret["data"]["mine"].is_string() && secret["data"]["GLINT_URL"].is_null());
+    space.kubectl(&["delete", "secret", "lda-client"]);
+    space.ready("lda", 1);
+}

@@ -1,0 +1,139 @@
+//! The chart, the plain manifests, and a first Job.
+
+use crate::{
+    stories::{Space, eventually, find, operator, operators, project, run},
+    training::job,
+};
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn installed_by_chart_a_parameter_server_is_ready_in_half_a_minute_and_a_job_completes() {
+    let space = Space::new("first");
+    let started = std::time::Instant::now();
+    space.parameter_server("lda", "{servers: 2}");
+    space.ready("lda", 2);
+    let took = started.elapsed().as_secs();
+    assert!(took <= 30, "it took {took} s");
+    space
+        .try_apply(&job("short", "lda", "--seconds, '5'"))
+        .expect("a Job");
+    eventually("the Job completes", 90, || {
+        let job = space.find(&["job", "short"])?;
+        assert!(
+            job["status"]["failed"].as_i64().unwrap_or(0) == 0,
+            "the Job failed"
+        );
+        (job["status"]["succeeded"] == 1).then_some(())
+    });
+    let columns = space.kubectl(&["get", "pserver", "lda"]);
+    let mut words = columns.lines().next().expect("a head").split_whitespace();
+    for name in ["NAME", "SERVERS", "READY", "PARTITIONS", "PHASE", "AGE"] {
+        assert_eq!(words.next(), Some(name), "{columns}");
+    }
+    for event in ["Starting", "Available"] {
+        assert!(
+            space.events("lda").contains(&event.to_owned()),
+            "no event {event}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_job_of_another_namespace_works_with_a_copy_of_the_secret() {
+    let space = Space::new("serving");
+    let elsewhere = Space::new("elsewhere");
+    space.parameter_server("lda", "{servers: 1}");
+    space.ready("lda", 1);
+    // As docs/kubernetes.md says.
+    let mut secret = space
+        .find(&["secret", "lda-client"])
+        .expect("the Secret is there");
+    secret["metadata"] = serde_json::json!({"name": "lda-client"});
+    elsewhere.try_apply(&secret.to_string()).expect("a copy");
+    elsewhere
+        .try_apply(&job("short", "lda", "--seconds, '3'"))
+        .expect("a Job");
+    eventually("the Job completes", 90, || {
+        let job = elsewhere.find(&["job", "short"])?;
+        (job["status"]["succeeded"] == 1).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn definitions_are_taken_by_plain_kubectl_apply_and_by_server_side_apply() {
+    operator();
+    let crds = project("crds");
+    let crds = crds.to_str().expect("a path");
+    // Its annotation must hold the whole definition.
+    let said = run("kubectl", &["apply", "--dry-run=server", "-f", crds], "").expect("client-side");
+    assert!(said.contains("parameterservers.glint.dev"), "{said}");
+    run(
+        "kubectl",
+        &[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--force-conflicts",
+            "-f",
+            crds,
+        ],
+        "",
+    )
+    .expect("server-side");
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
+    operator();
+    let chart = project("charts/glint");
+    let chart = chart.to_str().expect("a path");
+    run("helm", &["lint", "--strict", chart], "").expect("clean");
+    let render = |value: &str| run("helm", &["template", "glint", chart, "--set", value], "");
+    for (value, word) in [
+        ("crds.instal=true", "instal"),
+        ("replica=2", "replica"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("metrics.interval=often", "interval"),
+        ("replicas=2,leaderElection.enabled=false", "leaderElection"),
+    ] {
+        let said = render(value).expect_err(value);
+        assert!(said.contains(word), "{value}: {said}");
+    }
+    let scoped = render("watchNamespaces={a,b}").expect("scoped");
+    assert!(
+        !scoped.contains("kind: ClusterRoleBinding"),
+        "a cluster-wide binding"
+    );
+    assert_eq!(scoped.matches("kind: RoleBinding").count(), 3 + 0);
+    let without = render("crds.install=false").expect("without definitions");
+    assert!(!without.contains("kind: CustomResourceDefinition"));
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn an_uninstall_keeps_definitions_objects_and_what_runs() {
+    let space = Space::new("uninstall");
+    space.parameter_server("lda", "{servers: 1}");
+    space.ready("lda", 1);
+    let pod = space.uid("pod", "lda-server-0");
+    run(
+        "helm",
+        &["uninstall", "glint", "-n", crate::stories::SYSTEM, "--wait"],
+        "",
+    )
+    .expect("uninstalled");
+    assert!(find(&["crd", "parameterservers.glint.dev"]).is_some());
+    crate::stories::install();
+    eventually("the operator is there again", 60, || {
+        (!operators().is_empty()).then_some(())
+    });
+    space.ready("lda", 1);
+    assert_eq!(
+        space.uid("pod", "lda-server-0"),
+        pod,
+        "the pod was not touched"
+    );
+}

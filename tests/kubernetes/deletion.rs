@@ -1,0 +1,98 @@
+//! A `ParameterServer` is deleted.
+
+use crate::{
+    stories::{Space, eventually},
+    training::Training,
+};
+
+fn claims(space: &Space) -> usize {
+    let list = space.find(&["pvc"]);
+    list.and_then(|list| list["items"].as_array().map(Vec::len))
+        .unwrap_or(0)
+}
+
+fn gone(space: &Space) {
+    eventually("everything that was made is gone", 120, || {
+        let list = space
+            .find(&["statefulsets,pods,services,secrets,poddisruptionbudgets,networkpolicies"])?;
+        let items = list["items"].as_array()?.clone();
+        items.is_empty().then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn deleted_with_retention_retain_the_values_are_there_again_in_another_of_the_name() {
+    let space = Space::new("retain");
+    let spec = "{servers: 2, storage: {size: 1Gi}}";
+    space.parameter_server("lda", spec);
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "sync");
+    training.goes_on();
+    // The Job waits while there are no servers: it is the judge of what comes back.
+    space.kubectl(&["delete", "pserver", "lda", "--wait"]);
+    eventually("the servers are gone", 120, || {
+        space
+            .find(&["statefulset", "lda-server"])
+            .is_none()
+            .then_some(())
+    });
+    eventually("their pods, too", 120, || {
+        space.find(&["pod", "lda-server-0"]).is_none().then_some(())
+    });
+    assert_eq!(claims(&space), 3, "two servers and the master");
+    space.parameter_server("lda", spec);
+    space.ready("lda", 2);
+    training.goes_on();
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn deleted_with_retention_delete_nothing_is_left() {
+    let space = Space::new("delete");
+    space.parameter_server(
+        "lda",
+        "{servers: 2, storage: {size: 1Gi, retention: Delete}}",
+    );
+    space.ready("lda", 2);
+    assert_eq!(claims(&space), 3);
+    space.kubectl(&["delete", "pserver", "lda", "--wait"]);
+    gone(&space);
+    eventually("no volume is claimed", 60, || {
+        (claims(&space) == 0).then_some(())
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
+    use crate::stories::{SYSTEM, kubectl, operators};
+    let space = Space::new("away");
+    space.parameter_server("lda", "{servers: 1}");
+    space.ready("lda", 1);
+    kubectl(&[
+        "-n",
+        SYSTEM,
+        "scale",
+        "deployment",
+        "glint-operator",
+        "--replicas=0",
+    ]);
+    eventually("no operator is there", 60, || {
+        operators().is_empty().then_some(())
+    });
+    space.kubectl(&["delete", "pserver", "lda", "--wait", "--timeout=30s"]);
+    gone(&space);
+    kubectl(&[
+        "-n",
+        SYSTEM,
+        "scale",
+        "deployment",
+        "glint-operator",
+        "--replicas=1",
+    ]);
+    eventually("the operator is there again", 60, || {
+        (!operators().is_empty()).then_some(())
+    });
+}
