@@ -20,7 +20,7 @@ fi
 $cluster build
 PROFILE=${PROFILE:-dev} scripts/images.sh
 # Built before the cluster is up: compilers and a cluster at once make everything slow.
-"${CARGO:-cargo}" test --package glint-tests --test kubernetes --no-run
+"${CARGO:-cargo}" test --package glint-tests-kubernetes --test kubernetes --no-run
 
 $cluster down
 end() {
@@ -44,7 +44,7 @@ NODES=${NODES:-1} $cluster up
 $cluster load target/images/glint.tar target/images/examples.tar
 
 # One after the other: several of them kill the operator.
-check() { "${CARGO:-cargo}" test --quiet --package glint-tests --test kubernetes -- --ignored --test-threads=1 --nocapture "$@"; }
+check() { "${CARGO:-cargo}" test --quiet --package glint-tests-kubernetes --test kubernetes -- --ignored --test-threads=1 --nocapture "$@"; }
 check --skip whole_run "$@"
 # What the whole run has asked of the API server.
 if [ $# = 0 ]; then check whole_run; fi

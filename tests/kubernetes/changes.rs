@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use crate::{
+use glint_tests_kubernetes::{
     stories::{Space, counted, eventually, operators},
     training::Training,
 };

@@ -1,6 +1,6 @@
 //! The chart, the plain manifests, and a first Job.
 
-use crate::{
+use glint_tests_kubernetes::{
     stories::{Space, eventually, find, operator, operators, project, run},
     training::job,
 };
@@ -121,12 +121,18 @@ fn an_uninstall_keeps_definitions_objects_and_what_runs() {
     let pod = space.uid("pod", "lda-server-0");
     run(
         "helm",
-        &["uninstall", "glint", "-n", crate::stories::SYSTEM, "--wait"],
+        &[
+            "uninstall",
+            "glint",
+            "-n",
+            glint_tests_kubernetes::stories::SYSTEM,
+            "--wait",
+        ],
         "",
     )
     .expect("uninstalled");
     assert!(find(&["crd", "parameterservers.glint.dev"]).is_some());
-    crate::stories::install();
+    glint_tests_kubernetes::stories::install();
     eventually("the operator is there again", 60, || {
         (!operators().is_empty()).then_some(())
     });

@@ -1,6 +1,6 @@
 //! Pods are killed while a Job pulls and pushes: no call fails, nothing is lost, nothing is doubled.
 
-use crate::{
+use glint_tests_kubernetes::{
     stories::{OPERATOR, SYSTEM, Space, eventually, kubectl, operators},
     training::Training,
 };

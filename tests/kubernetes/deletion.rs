@@ -1,6 +1,6 @@
 //! A `ParameterServer` is deleted.
 
-use crate::{
+use glint_tests_kubernetes::{
     stories::{Space, eventually},
     training::Training,
 };
@@ -67,7 +67,7 @@ fn deleted_with_retention_delete_nothing_is_left() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
-    use crate::stories::{SYSTEM, kubectl, operators};
+    use glint_tests_kubernetes::stories::{SYSTEM, kubectl, operators};
     let space = Space::new("away");
     space.parameter_server("lda", "{servers: 1}");
     space.ready("lda", 1);

@@ -10,5 +10,3 @@ mod deletion;
 mod operators;
 mod roles;
 mod spec;
-mod stories;
-mod training;

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use crate::stories::{
+use glint_tests_kubernetes::stories::{
     OPERATOR, SYSTEM, Space, counted, eventually, find, kubectl, operator, operators, project, run,
 };
 
@@ -142,7 +142,7 @@ fn an_object_that_cannot_be_read_does_not_stop_the_others() {
     set(r#"{"type": "string"}"#);
     eventually("the malformed object is admitted", 30, || {
         space
-            .try_apply(&crate::stories::parameter_server(
+            .try_apply(&glint_tests_kubernetes::stories::parameter_server(
                 "old",
                 "{onShutdown: explode}",
             ))

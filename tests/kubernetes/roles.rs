@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::stories::{SYSTEM, find, project};
+use glint_tests_kubernetes::stories::{SYSTEM, find, project};
 
 /// `verb resource.group`, as in `patch statefulsets.apps`.
 type Right = String;

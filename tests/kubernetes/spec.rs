@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::stories::{Space, operator, project, run};
+use glint_tests_kubernetes::stories::{Space, operator, project, run};
 
 fn manifest(name: &str, spec: &Value) -> String {
     json!({

@@ -21,7 +21,7 @@ pub const OPERATOR: &str = "app.kubernetes.io/name=glint-operator";
 /// A path in the project.
 pub fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
+        .join("../..")
         .join(path)
 }
 
