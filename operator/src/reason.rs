@@ -98,4 +98,16 @@ mod tests {
             assert!(reason.to_string().chars().all(char::is_alphanumeric));
         }
     }
+    #[test]
+    fn the_page_lists_every_reason_and_no_other() {
+        let page = include_str!("../../docs/kubernetes.md");
+        for reason in Reason::ALL {
+            let mark = if reason.is_warning() { " ⚠" } else { "" };
+            let row = format!("| `{reason}`{mark} | {} |", reason.meaning().trim());
+            assert!(
+                page.contains(&row),
+                "docs/kubernetes.md lacks the row {row}"
+            );
+        }
+    }
 }

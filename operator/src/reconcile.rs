@@ -42,6 +42,9 @@ pub enum Failure {
     /// The operator ends.
     #[error("the operator ends")]
     Stopping,
+    /// The namespace is being deleted, and the object with it.
+    #[error("the namespace is being deleted")]
+    NamespaceEnds,
 }
 
 /// How soon to look again when nothing is heard: while something is under way, while something is wrong, and else. Changes
@@ -54,7 +57,10 @@ const QUIET: Duration = Duration::from_secs(60);
 pub async fn reconcile(object: &Guarded, context: &Context) -> Result<Action, Failure> {
     match &object.0 {
         Ok(object) if object.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
-        Ok(object) => Box::pin(look(object, context)).await,
+        Ok(object) => match Box::pin(look(object, context)).await {
+            Err(Failure::NamespaceEnds) => Ok(Action::requeue(QUIET)),
+            other => other,
+        },
         Err(unreadable) => {
             let meta = &unreadable.metadata;
             let told = format!("the object cannot be read: {}", unreadable.error);
@@ -232,10 +238,12 @@ async fn ensure(
         tracing::info!(kind, child = child.name, "applying what is not there");
         let seen = object.status.as_ref().and_then(|s| s.observed_generation);
         let made_before = seen.is_some() && seen == object.metadata.generation;
-        if made_before && kind != "Pod" {
+        let applied = apply(child, &namespace, manifest, context).await?;
+        if made_before && kind != "Pod" && applied.is_none() {
             let note = format!("{kind} {} was deleted: made again", child.name);
             say(object, Reason::Restored, &note, context).await;
         }
+        return Ok(applied);
     }
     apply(child, &namespace, manifest, context).await
 }
@@ -259,6 +267,7 @@ async fn apply(
             remember(namespace, child, &manifest, &applied, context);
             Ok(None)
         }
+        Err(kube::Error::Api(status)) if namespace_ends(&status) => Err(Failure::NamespaceEnds),
         Err(kube::Error::Api(status)) if lies_in_the_object(&status) => Ok(Some(Trouble {
             reason: if status.code == 403 {
                 Reason::PodRefused
@@ -273,6 +282,14 @@ async fn apply(
         })),
         Err(error) => Err(error.into()),
     }
+}
+
+fn namespace_ends(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 /// Whether repeating the request would not help before the object or what is around it changes.

@@ -221,7 +221,8 @@ fn degraded(
         return Fact::new(true, *reason, message.clone());
     }
     if let Some(Trouble { reason, message }) = observed.trouble() {
-        return Fact::new(true, reason, message);
+        let hint = volume_hint(object, &message);
+        return Fact::new(true, reason, message + &hint);
     }
     if let Some(refusal) = observed.refusals.first() {
         return Fact::new(true, Reason::PodRefused, refusal.clone());
@@ -239,6 +240,27 @@ fn degraded(
         return Fact::new(true, ready.reason, ready.message.clone());
     }
     Fact::new(false, Reason::Healthy, "nothing is missing")
+}
+
+/// What to look at when a pod has no volume: Kubernetes does not say why.
+fn volume_hint(object: &ParameterServer, message: &str) -> String {
+    if !message.contains("PersistentVolumeClaim") {
+        return String::new();
+    }
+    let spec = &object.spec;
+    let classes = [
+        spec.storage.as_ref().and_then(|s| s.class.as_ref()),
+        spec.master.storage.class.as_ref(),
+    ];
+    let classes: Vec<&str> = classes.into_iter().flatten().map(String::as_str).collect();
+    let named = if classes.is_empty() {
+        "a default StorageClass".to_owned()
+    } else {
+        format!("the StorageClass {}", classes.join(", "))
+    };
+    format!(
+        "; is there {named}, and can it make such a volume? See `kubectl get storageclass` and `kubectl describe pvc`"
+    )
 }
 
 fn phase(

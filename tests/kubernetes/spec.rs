@@ -67,5 +67,12 @@ fn dry_run(space: &Space, what: &[&str], manifest: &str) -> Result<String, Strin
     let mut arguments = vec!["-n", space.name()];
     arguments.extend(what);
     arguments.extend(["-f", "-"]);
-    run("kubectl", &arguments, manifest)
+    // The operator writes the status at the same time.
+    for _ in 0..5 {
+        match run("kubectl", &arguments, manifest) {
+            Err(said) if said.contains("the object has been modified") => {}
+            other => return other,
+        }
+    }
+    panic!("the object was modified five times in a row")
 }

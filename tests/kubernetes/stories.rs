@@ -79,6 +79,22 @@ pub fn eventually<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<
 pub fn operator() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(install);
+    // A test that failed may have left none.
+    let deployment =
+        find(&["-n", SYSTEM, "deployment", "glint-operator"]).expect("it is installed");
+    if deployment["spec"]["replicas"] != 1 {
+        kubectl(&[
+            "-n",
+            SYSTEM,
+            "scale",
+            "deployment",
+            "glint-operator",
+            "--replicas=1",
+        ]);
+    }
+    eventually("the operator is there", 90, || {
+        (!operators().is_empty()).then_some(())
+    });
 }
 
 /// Installs or upgrades the operator by the chart, as it is when nobody says anything.

@@ -10,7 +10,7 @@ tools=$root/target/kubernetes/tools                      # a Go that was fetched
 
 name=${CLUSTER_NAME:-glint-test}   # of the first node's network namespace; the others are called NAME-1, NAME-2, …
 nodes=${NODES:-1}                  # how many nodes
-volumes=${VOLUMES:-40}             # how many ready-made volumes each node has
+volumes=${VOLUMES:-150}            # how many ready-made volumes each node has
 
 kubernetes_version=v1.34.4
 pause_image=localhost/pause:1
