@@ -74,7 +74,7 @@ pub async fn acquire(client: Client, config: LeaseConfig) -> Held {
                 }
             }
             Err(error) => {
-                tracing::warn!(lease = config.name, %error, "the lease cannot be read or taken; trying again")
+                tracing::warn!(lease = config.name, %error, "the lease cannot be read or taken; trying again");
             }
         }
         sleep(config.renew_every()).await;

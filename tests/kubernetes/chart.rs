@@ -107,7 +107,7 @@ fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
         !scoped.contains("kind: ClusterRoleBinding"),
         "a cluster-wide binding"
     );
-    assert_eq!(scoped.matches("kind: RoleBinding").count(), 3 + 0);
+    assert_eq!(scoped.matches("kind: RoleBinding").count(), 3);
     let without = render("crds.install=false").expect("without definitions");
     assert!(!without.contains("kind: CustomResourceDefinition"));
 }

@@ -23,7 +23,7 @@ pub struct Training<'a> {
 /// The manifest of a Job that runs `steady` with `arguments` against a `ParameterServer` of this namespace.
 pub fn job(name: &str, server: &str, arguments: &str) -> String {
     format!(
-        r#"apiVersion: batch/v1
+        r"apiVersion: batch/v1
 kind: Job
 metadata: {{name: {name}}}
 spec:
@@ -40,7 +40,7 @@ spec:
           command: [/steady, {arguments}]
           envFrom: [{{secretRef: {{name: {server}-client}}}}]
           securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-"#
+"
     )
 }
 
