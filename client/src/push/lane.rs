@@ -5,7 +5,12 @@ mod settle;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -53,7 +58,6 @@ pub(crate) fn start(
     losses: &Arc<Losses>,
 ) -> LaneSender {
     let (queue, pieces) = mpsc::unbounded_channel();
-    let (leave, left) = mpsc::unbounded_channel();
     count(&counters.lanes_opened, 1);
     let task = Task {
         book: Book::new(world.clock.unix_ms(), world.random.bits()),
@@ -68,8 +72,7 @@ pub(crate) fn start(
         lines: BTreeMap::new(),
         touched: VecDeque::new(),
         running: FuturesUnordered::new(),
-        left,
-        leave,
+        left: Arc::default(),
         pages_kept: 0,
     };
     world.tasks.spawn(Box::pin(task.run(pieces)));
@@ -93,8 +96,7 @@ struct Task {
     touched: VecDeque<usize>,
     running: FuturesUnordered<BoxFuture<'static, Event>>,
     /// What requests that go on waiting let go of, and that the map has changed while they wait.
-    left: mpsc::UnboundedReceiver<Left>,
-    leave: mpsc::UnboundedSender<Left>,
+    left: Arc<LeftBehind>,
     /// Pages that were left at the last clearing.
     pages_kept: usize,
 }
@@ -133,6 +135,36 @@ struct Left {
     groups: Vec<Group>,
 }
 
+/// Where a lane's requests put what they let go of. They are polled by the lane's task, which looks here whenever it has done
+/// so: nobody needs to be woken, and looking costs next to nothing.
+#[derive(Default)]
+struct LeftBehind {
+    any: AtomicBool,
+    all: Mutex<Vec<Left>>,
+}
+
+impl LeftBehind {
+    fn put(&self, server: usize, groups: Vec<Group>) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Left { server, groups });
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    /// Ready with all that there is.
+    fn poll(&self) -> Poll<Vec<Left>> {
+        if !self.any() {
+            return Poll::Pending;
+        }
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(false, Ordering::Release);
+        Poll::Ready(std::mem::take(&mut *all))
+    }
+}
+
 enum Event {
     /// Answers are in the places of the request's groups.
     Ended(Request, Result<Vec<Answer>, Trouble>),
@@ -148,11 +180,12 @@ impl Task {
     async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Piece>) {
         let mut open = true;
         let mut arrived = Vec::with_capacity(AT_ONCE);
-        while open || !self.running.is_empty() || !self.left.is_empty() {
+        let left = Arc::clone(&self.left);
+        while open || !self.running.is_empty() || left.any() {
             tokio::select! {
                 biased;
                 Some(event) = self.running.next(), if !self.running.is_empty() => self.take(event),
-                Some(left) = self.left.recv() => self.leave(left),
+                left = poll_fn(|_| left.poll()) => left.into_iter().for_each(|left| self.leave(left)),
                 some = queue.recv_many(&mut arrived, AT_ONCE), if open => open = some > 0,
             }
             for piece in arrived.drain(..) {
@@ -259,7 +292,7 @@ impl Task {
             .unwrap_or(now)
             .min(now + self.options.request_timeout);
         let transport = Arc::clone(&self.transport);
-        let leave = self.leave.clone();
+        let left = Arc::clone(&self.left);
         self.running.push(Box::pin(async move {
             let (server, count) = (Arc::clone(&request.server), request.groups.len());
             let exchange = transport.exchange(&server.connections, Path::Push, body, give_up);
@@ -273,8 +306,7 @@ impl Task {
                         if request.groups.is_empty() {
                             return Event::Abandoned(request, groups);
                         }
-                        // The task that reads it holds this future too.
-                        let _ = leave.send(Left { server: server.id, groups });
+                        left.put(server.id, groups);
                     }
                 }
             };

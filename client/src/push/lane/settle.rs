@@ -196,7 +196,7 @@ impl Task {
             .min()
             .map_or(now + pause, |at| at.max(soonest).min(now + pause));
         let transport = Arc::clone(&self.transport);
-        let leave = self.leave.clone();
+        let left = Arc::clone(&self.left);
         self.running.push(Box::pin(async move {
             let mut groups = groups;
             while !groups
@@ -209,7 +209,7 @@ impl Task {
                     () = transport.changes.since(&mut seen) => {
                         if let Some(server) = held {
                             // What waits for this attempt may be elsewhere, though this is not.
-                            let _ = leave.send(Left { server, groups: Vec::new() });
+                            left.put(server, Vec::new());
                         }
                     }
                 }
