@@ -10,6 +10,7 @@
 mod bad_input;
 mod durable;
 mod faults;
+mod following;
 mod lanes;
 mod models;
 mod order;
