@@ -405,6 +405,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pull_in_json_says_which_copies_may_answer_as_a_binary_one_does() {
+        for (read, mode) in [
+            ("", ReadMode::Latest),
+            (r#""read":"latest","#, ReadMode::Latest),
+            (r#""read":"any","#, ReadMode::Any),
+            (r#""read":{"within_ms":250},"#, ReadMode::Within(250)),
+            (r#""read":{"at_least":7},"#, ReadMode::AtLeast(Position(7))),
+        ] {
+            let text = format!(
+                r#"{{"groups":[{{"model":"7","generation":1,"partition":0,"epoch":1,{read}"element":"i32",
+                   "sections":[{{"form":"range","start":0,"count":1}}]}}]}}"#
+            );
+            let request: PullRequest = serde_json::from_str(&text).unwrap();
+            let frame = request.to_frame().unwrap();
+            let parsed = Request::parse(&frame, Kind::Pull).unwrap();
+            assert_eq!(parsed.groups[0].header.read, mode, "{text}");
+        }
+    }
+
+    #[test]
     fn json_that_does_not_add_up_is_refused_with_the_reason() {
         for (sections, reason) in [
             (
