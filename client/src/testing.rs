@@ -327,6 +327,7 @@ impl Fake {
                 version: "0".into(),
                 servers: Vec::new(),
                 models: Vec::new(),
+                transfers: Default::default(),
                 refused: Vec::new(),
                 adoption: None,
             };

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod elastic;
 mod log;
 mod memory;
 mod model;
@@ -57,6 +58,10 @@ enum Command {
     /// Create, show, reset or delete a model.
     #[command(subcommand)]
     Model(model::Model),
+    /// Move everything off a server, so that it may go.
+    Drain(elastic::Drain),
+    /// Move copies until all servers have about as much.
+    Rebalance(elastic::Rebalance),
     /// Show how far a master that lost its data directory has taken over what servers hold, or end that.
     Adopt(admin::Adopt),
     /// Read values.
@@ -93,6 +98,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Local(local) => local.run().await,
         Command::Status(status) => status.run().await,
         Command::Models(models) => models.run().await,
+        Command::Drain(drain) => drain.run().await,
+        Command::Rebalance(rebalance) => rebalance.run().await,
         Command::Model(model) => model.run().await,
         Command::Adopt(adopt) => adopt.run().await,
         Command::Pull(pull) => pull.run().await,

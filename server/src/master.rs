@@ -2,7 +2,7 @@
 //! push.
 //!
 //! - `state`, `copies`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `placement`, `change`,
-//!   `failover`, `repair`: how that changes, all pure
+//!   `failover`, `repair`, `drain`, `moves`: how that changes, all pure
 //! - `file`, `journal`: the state on disk; a change is durable before anyone sees it
 //! - `membership`: who lives
 //! - `watch`, `mend`: what it does from time to time, and whenever something has changed
@@ -18,12 +18,14 @@ mod catalogue;
 mod change;
 mod config;
 mod copies;
+mod drain;
 mod failover;
 mod file;
 mod hold;
 mod journal;
 mod membership;
 mod mend;
+mod moves;
 mod orders;
 pub mod placement;
 mod published;
@@ -246,7 +248,16 @@ impl Master {
         let (inside, asked) = (Arc::clone(shared), request.clone());
         let findings = shared
             .journal
-            .change(move |state| registration::register(state, &asked, &inside.running()))
+            .change(move |state| {
+                let joins = inside.config.rebalance
+                    && !state.servers.contains_key(&asked.server)
+                    && !state.models.is_empty()
+                    && state.adopting.is_none();
+                let findings = registration::register(state, &asked, &inside.running())?;
+                // Who was not here before gets its share.
+                state.levelling |= joins;
+                Ok(findings)
+            })
             .await?;
         let registered =
             shared

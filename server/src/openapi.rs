@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
-    admin::{Adoption, ForgetServer, ResetModel},
+    admin::{Adoption, Draining, ForgetServer, RebalancePlan, ResetModel},
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Orders, Recovering,
         Register, Registered,
@@ -220,6 +220,39 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Shape::Done,
         "An admin gives a server up.",
     ),
+    Endpoint {
+        parameters: &[("name", true, "The server's name.")],
+        ..endpoint(
+            "post",
+            "/v1/servers/{name}/drain",
+            At::Master,
+            Shape::Nothing,
+            Shape::Json("Draining"),
+            "Has everything moved off a server, and nothing to it.",
+        )
+    },
+    Endpoint {
+        parameters: &[("name", true, "The server's name.")],
+        ..endpoint(
+            "delete",
+            "/v1/servers/{name}/drain",
+            At::Master,
+            Shape::Nothing,
+            Shape::Json("Draining"),
+            "Ends the draining of a server; what is on it stays.",
+        )
+    },
+    Endpoint {
+        parameters: &[("dry_run", false, "Only say which moves there would be.")],
+        ..endpoint(
+            "post",
+            "/v1/rebalance",
+            At::Master,
+            Shape::Nothing,
+            Shape::Json("RebalancePlan"),
+            "Moves copies until all servers have about as much.",
+        )
+    },
     endpoint(
         "post",
         "/v1/adopt/finish",
@@ -416,6 +449,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<ClusterStatus>(&mut all);
     add::<CopiesChanged>(&mut all);
     add::<CreateModel>(&mut all);
+    add::<Draining>(&mut all);
     add::<ErrorBody>(&mut all);
     add::<ForgetServer>(&mut all);
     add::<Heartbeat>(&mut all);
@@ -426,6 +460,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<Orders>(&mut all);
     add::<PullRequest>(&mut all);
     add::<PushRequest>(&mut all);
+    add::<RebalancePlan>(&mut all);
     add::<Recovering>(&mut all);
     add::<Register>(&mut all);
     add::<Registered>(&mut all);

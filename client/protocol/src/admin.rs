@@ -31,6 +31,64 @@ pub struct ForgetServer {
     pub dead: bool,
 }
 
+/// Whether a server that is to be emptied is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum DrainState {
+    /// Copies are left on it.
+    Draining,
+    /// It has nothing any more, and gets nothing: it may go.
+    Drained,
+}
+
+/// What is left on a server: the answer to `POST` and `DELETE /v1/servers/{name}/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Draining {
+    /// Its name.
+    pub server: ServerId,
+    /// Whether it is being drained, and whether it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<DrainState>,
+    /// Copies of partitions on it.
+    pub copies: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Partitions that it holds and whose values are lost: nothing of them can be moved, and another server says so instead.
+    pub lost: u64,
+}
+
+/// A copy that goes to another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PlannedMove {
+    /// Name of the model.
+    pub model: String,
+    /// The partition.
+    pub partition: u32,
+    /// Who has the copy.
+    pub from: ServerId,
+    /// Who shall have it.
+    pub to: ServerId,
+    /// Bytes of its values.
+    pub bytes: u64,
+}
+
+/// The moves that give all servers about as much: the answer to `POST /v1/rebalance`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RebalancePlan {
+    /// Whether it was only asked for, and nothing moves.
+    pub dry_run: bool,
+    /// How many moves there are.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The first of them, at most 10 000.
+    pub moves: Vec<PlannedMove>,
+}
+
 /// A server that asked to be registered and was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

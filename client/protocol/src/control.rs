@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    admin::{Adoption, RefusedServer},
+    admin::{Adoption, DrainState, PlannedMove, RefusedServer},
     copies::{CopyPlace, FollowedPartition, Peer, Pulse},
     ids::{
         Boot, ClusterId, Epoch, Incarnation, ModelId, OsBoot, Position, Revision, ServerId, Term,
@@ -199,6 +199,9 @@ pub struct Heartbeat {
     pub term: Term,
     /// What it has done.
     pub load: ServerLoad,
+    /// The partitions that it is asked for most, the busiest first; at most [`MAX_BUSIEST`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub busiest: Vec<PartitionLoad>,
 }
 
 /// A server to the master when it ends in order: `POST /v1/servers/leave`. The answer is [`Left`].
@@ -313,6 +316,8 @@ pub enum ModelState {
     Creating,
     /// Serving.
     Live,
+    /// Serving, with fewer copies in sync than there shall be.
+    Degraded,
     /// At least one partition is lost.
     Lost,
 }
@@ -336,7 +341,41 @@ pub struct ModelSummary {
     pub losses: Vec<LossSummary>,
     /// Bytes of its values.
     pub bytes: u64,
+    /// How many copies its partitions have.
+    #[serde(default)]
+    pub copies: CopiesSummary,
 }
+
+/// How many copies the partitions of a model have, lost ones aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CopiesSummary {
+    /// How many each shall have.
+    pub wanted: u8,
+    /// How many are in sync of that which has the fewest.
+    pub fewest: u8,
+    /// Partitions with fewer in sync than there shall be.
+    pub below: u32,
+    /// Partitions that nobody serves until a server with a copy of them that is in sync is back.
+    pub waiting: u32,
+}
+
+/// One partition of those that a server was asked for most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PartitionLoad {
+    /// Name of its model.
+    pub model: String,
+    /// Which.
+    pub partition: u32,
+    /// Groups of pulls and pushes of it since the server's start.
+    pub requests: u64,
+    /// Bytes of them, in both directions.
+    pub bytes: u64,
+}
+
+/// The most partitions that a heartbeat names as busiest.
+pub const MAX_BUSIEST: usize = 16;
 
 /// How a server fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,6 +416,37 @@ pub struct ServerSummary {
     /// How far it is, while it is `recovering`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<RecoveryProgress>,
+    /// Copies of partitions that are, or may still be, on it: `placed_bytes` are theirs.
+    #[serde(default)]
+    pub copies: u64,
+    /// Whether it is being drained: then these copies are left to move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainState>,
+    /// Where it runs.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The partitions that it is asked for most, the busiest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub busiest: Vec<PartitionLoad>,
+}
+
+/// Copies that are being sent to other servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Transfers {
+    /// Copies that move.
+    pub moving: u64,
+    /// Their bytes.
+    pub moving_bytes: u64,
+    /// Copies that are made because there are too few.
+    pub learning: u64,
+    /// Their bytes.
+    pub learning_bytes: u64,
+    /// Whether more moves follow until all servers have about as much.
+    pub levelling: bool,
+    /// Some of the moves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<PlannedMove>,
 }
 
 /// The whole cluster at a glance: `GET /v1/status`.
@@ -393,6 +463,9 @@ pub struct ClusterStatus {
     pub servers: Vec<ServerSummary>,
     /// Models, by name.
     pub models: Vec<ModelSummary>,
+    /// Copies that are being sent.
+    #[serde(default)]
+    pub transfers: Transfers,
     /// Servers that asked to be registered of late and were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<RefusedServer>,

@@ -59,6 +59,9 @@ struct Behaviour {
     /// How many servers have a copy of each partition, 1 to 3, of models whose maker does not say.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_COPIES)))]
     copies: u8,
+    /// A server that joins gets nothing of what there is until someone asks for it: glint rebalance.
+    #[arg(long)]
+    no_rebalance: bool,
     /// How often servers tell the master that they live, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 50)]
     heartbeat_ms: u64,
@@ -81,6 +84,7 @@ impl Behaviour {
         MasterConfig {
             durability: self.durability,
             copies: self.copies,
+            rebalance: !self.no_rebalance,
             pulse: Pulse {
                 beacon_ms: self.beacon_ms,
                 lease_ms: self.lease_ms,

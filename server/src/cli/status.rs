@@ -1,9 +1,12 @@
 //! `glint status` and `glint models`.
 
+mod watch;
+
 use std::fmt::Write;
 
 use glint_protocol::{
     Partitioning,
+    admin::DrainState,
     control::{
         ClusterStatus, ModelState, ModelSummary, RecoveryProgress, ServerState, ServerSummary,
     },
@@ -12,11 +15,16 @@ use glint_server::master::Size;
 
 use super::{admin, api::Target, print, table::Table};
 
+/// Moves, and busy partitions, that are shown at most.
+const MOVES_SHOWN: usize = 8;
+const BUSIEST_SHOWN: usize = 8;
+
 /// Show servers and models of a cluster.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   glint status
+  glint status --watch                     again every second, with how fast copies move and how long that takes
   glint status --master http://glint-master:7100 --json")]
 pub(crate) struct Status {
     #[command(flatten)]
@@ -24,6 +32,9 @@ pub(crate) struct Status {
     /// Print the master's JSON instead of tables.
     #[arg(long)]
     json: bool,
+    /// Show it again every second, until it is ended.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
 }
 
 /// List the models of a cluster.
@@ -43,6 +54,9 @@ pub(crate) struct Models {
 impl Status {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let api = self.target.api()?;
+        if self.watch {
+            return watch::run(&api).await;
+        }
         let status: ClusterStatus = api.get("/v1/status").await?;
         if self.json {
             return print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
@@ -72,6 +86,7 @@ fn show(status: &ClusterStatus) -> anyhow::Result<String> {
     } else {
         text.push_str(&server_table(&status.servers));
     }
+    write_transfers(&mut text, status)?;
     let silent: Vec<&str> = status
         .servers
         .iter()
@@ -107,6 +122,77 @@ fn show(status: &ClusterStatus) -> anyhow::Result<String> {
         text.push_str(&admin::show(adoption)?);
     }
     Ok(text)
+}
+
+/// What is on its way between servers, and what is asked for most.
+fn write_transfers(text: &mut String, status: &ClusterStatus) -> std::fmt::Result {
+    let transfers = &status.transfers;
+    if transfers.learning > 0 {
+        writeln!(
+            text,
+            "\n{} copies ({}) are being made, since there are too few.",
+            transfers.learning,
+            Size(transfers.learning_bytes)
+        )?;
+    }
+    if transfers.moving > 0 {
+        writeln!(
+            text,
+            "\n{} copies ({}) move to other servers{}",
+            transfers.moving,
+            Size(transfers.moving_bytes),
+            if transfers.levelling {
+                ", and more follow until all have about as much:"
+            } else {
+                ":"
+            }
+        )?;
+        for moving in transfers.moves.iter().take(MOVES_SHOWN) {
+            writeln!(
+                text,
+                "  {} partition {}, {}: {} -> {}",
+                moving.model,
+                moving.partition,
+                Size(moving.bytes),
+                moving.from,
+                moving.to
+            )?;
+        }
+        if transfers.moving as usize > MOVES_SHOWN {
+            text.push_str("  …\n");
+        }
+    }
+    for model in &status.models {
+        if model.copies.waiting > 0 {
+            writeln!(
+                text,
+                "\n{} partitions of '{}' wait for a server with a copy that is in sync: start it again, or, if it is gone for good: \
+                 glint server forget NAME --dead",
+                model.copies.waiting, model.spec.name
+            )?;
+        }
+    }
+    let busiest = status.servers.iter().flat_map(|server| {
+        let id = &server.id;
+        server.busiest.iter().map(move |load| (load, id))
+    });
+    let mut busiest: Vec<_> = busiest.collect();
+    busiest.sort_by_key(|(load, _)| std::cmp::Reverse(load.requests));
+    if !busiest.is_empty() {
+        text.push('\n');
+        let mut table = Table::new(&["BUSIEST", ">PARTITION", "SERVER", ">REQUESTS", ">BYTES"]);
+        for (load, server) in busiest.into_iter().take(BUSIEST_SHOWN) {
+            table.row(vec![
+                load.model.clone(),
+                load.partition.to_string(),
+                server.to_string(),
+                load.requests.to_string(),
+                Size(load.bytes).to_string(),
+            ]);
+        }
+        text.push_str(&table.render());
+    }
+    Ok(())
 }
 
 /// What a model has lost, and why.
@@ -160,6 +246,13 @@ fn server_table(servers: &[ServerSummary]) -> String {
             ServerState::Left => format!("left {}", span(server.silent_ms)),
             ServerState::Recovering => progress(server.recovery),
         };
+        let state = match server.drain {
+            Some(DrainState::Drained) => format!("{state}, drained"),
+            Some(DrainState::Draining) => {
+                format!("{state}, draining {}", Size(server.placed_bytes))
+            }
+            None => state,
+        };
         let load = &server.load;
         table.row(vec![
             server.id.to_string(),
@@ -199,6 +292,7 @@ pub(crate) fn model_table(models: &[ModelSummary]) -> String {
         "ELEMENT",
         "RULE",
         "DURABILITY",
+        ">COPIES",
         ">PARTITIONS",
         "BY",
         ">SIZE",
@@ -212,6 +306,7 @@ pub(crate) fn model_table(models: &[ModelSummary]) -> String {
             spec.element.to_string(),
             spec.rule.to_string(),
             spec.durability().to_string(),
+            spec.copies().to_string(),
             spec.partition_count.to_string(),
             by(&spec.partitioning),
             Size(model.bytes).to_string(),
@@ -234,6 +329,10 @@ pub(crate) fn state(model: &ModelSummary) -> String {
     match model.state {
         ModelState::Creating => "creating".to_owned(),
         ModelState::Live => "live".to_owned(),
+        ModelState::Degraded => format!(
+            "degraded ({} partitions below {} copies)",
+            model.copies.below, model.copies.wanted
+        ),
         ModelState::Lost => format!("lost ({} partitions)", model.lost_partitions),
     }
 }
@@ -241,7 +340,9 @@ pub(crate) fn state(model: &ModelSummary) -> String {
 #[cfg(test)]
 mod tests {
     use glint_protocol::{
-        ClusterId, ElementType, ModelDraft, ServerId, Shape, Term, control::ServerLoad,
+        ClusterId, ElementType, ModelDraft, ServerId, Shape, Term,
+        admin::PlannedMove,
+        control::{CopiesSummary, Labels, PartitionLoad, ServerLoad, Transfers},
         ids::Revision,
     };
 
@@ -271,6 +372,15 @@ mod tests {
                 load: ServerLoad::default(),
                 durable: true,
                 recovery: None,
+                copies: 3,
+                drain: Some(DrainState::Draining),
+                labels: Labels::default(),
+                busiest: vec![PartitionLoad {
+                    model: "topics".into(),
+                    partition: 7,
+                    requests: 4321,
+                    bytes: 1 << 20,
+                }],
             }],
             models: vec![ModelSummary {
                 spec: draft.resolve(1).unwrap(),
@@ -280,7 +390,25 @@ mod tests {
                 lost_partitions: 1,
                 losses: Vec::new(),
                 bytes: 681_280,
+                copies: CopiesSummary {
+                    wanted: 2,
+                    fewest: 1,
+                    below: 1,
+                    waiting: 1,
+                },
             }],
+            transfers: Transfers {
+                moving: 1,
+                moving_bytes: 1 << 20,
+                moves: vec![PlannedMove {
+                    model: "topics".into(),
+                    partition: 9,
+                    from: ServerId("s1".into()),
+                    to: ServerId("s2".into()),
+                    bytes: 1 << 20,
+                }],
+                ..Transfers::default()
+            },
             refused: vec![],
             adoption: None,
         };
@@ -292,6 +420,10 @@ mod tests {
             "matrix of 4258 x 20",
             "lost (1 partitions)",
             "on s1 wait",
+            "draining 665.3 KiB",
+            "partition 9, 1.0 MiB: s1 -> s2",
+            "1 partitions of 'topics' wait",
+            "4321",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -305,6 +437,7 @@ mod tests {
             version: String::new(),
             servers: vec![],
             models: vec![],
+            transfers: Transfers::default(),
             refused: vec![],
             adoption: None,
         };

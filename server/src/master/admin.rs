@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use glint_protocol::{
-    ErrorBody,
-    admin::{Adoption, ForgetServer},
+    ErrorBody, ServerId,
+    admin::{Adoption, Draining, ForgetServer, RebalancePlan},
     control::{Heartbeat, Leave, Left, Recovering},
     copies::{ChangeCopies, CopiesChanged, Suspect},
 };
 use tokio::time::Instant;
 
 use super::{
-    HEARTBEATS_MISSED, Master, Shared, adoption, change, failover::promote_others, lock,
-    registration, reset, watch::tell,
+    HEARTBEATS_MISSED, Master, Shared, adoption, change, drain, failover::promote_others, lock,
+    moves, registration, reset, state::State, watch::tell,
 };
 
 impl Master {
@@ -153,6 +153,68 @@ impl Master {
             courier.end.cancel();
         }
         Ok(())
+    }
+
+    /// Has everything moved off a server; doing so again is fine.
+    ///
+    /// # Errors
+    /// `unknown_server`; `cannot_drain` with the numbers, when the others cannot hold what it has.
+    pub async fn drain(&self, server: ServerId) -> Result<Draining, ErrorBody> {
+        let (alive, id) = (self.shared.alive(), server.clone());
+        let begun = move |state: &mut State| drain::begin(state, &id, &alive);
+        let left = self.shared.journal.change(begun).await?;
+        tracing::info!(%server, copies = left.copies, bytes = left.bytes, lost = left.lost, "server is to be drained");
+        Ok(left)
+    }
+
+    /// Ends the draining of a server; what is on it stays.
+    ///
+    /// # Errors
+    /// `unknown_server`.
+    pub async fn cancel_drain(&self, server: ServerId) -> Result<Draining, ErrorBody> {
+        let (id, levels) = (server.clone(), self.shared.config.rebalance);
+        let cancelled = move |state: &mut State| {
+            let was = drain::drain_state(state, &id).is_some();
+            let left = drain::cancel(state, &id)?;
+            // What has left it may come back, as to one that joins.
+            state.levelling |= was && levels;
+            Ok(left)
+        };
+        let left = self.shared.journal.change(cancelled).await?;
+        tracing::info!(%server, copies = left.copies, "server is not drained any more");
+        Ok(left)
+    }
+
+    /// Moves copies until all servers have about as much; with `dry_run` only says which.
+    ///
+    /// # Errors
+    /// `storage_failed`.
+    pub async fn rebalance(&self, dry_run: bool) -> Result<RebalancePlan, ErrorBody> {
+        const SHOWN: usize = 10_000;
+        let shared = &self.shared;
+        let mut moves = moves::levelling(&shared.journal.state(), &shared.fleet());
+        let plan = RebalancePlan {
+            dry_run,
+            count: moves.len() as u64,
+            bytes: moves.iter().fold(0, |sum, m| sum.saturating_add(m.bytes)),
+            moves: {
+                moves.truncate(SHOWN);
+                moves
+            },
+        };
+        if !dry_run && plan.count > 0 {
+            let begun = |state: &mut State| {
+                state.levelling = true;
+                Ok(())
+            };
+            shared.journal.change(begun).await?;
+            tracing::info!(
+                moves = plan.count,
+                bytes = plan.bytes,
+                "servers are made level"
+            );
+        }
+        Ok(plan)
     }
 
     /// Ends an adoption: what no server has reported is lost.

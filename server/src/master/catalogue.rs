@@ -7,20 +7,26 @@ use std::time::Duration;
 
 use glint_protocol::{
     ErrorBody, ErrorCode, Incarnation, ModelId, ModelMap,
-    admin::ResetModel,
-    control::{ClusterStatus, CreateModel, ModelSummary, ServerLoad, ServerState, ServerSummary},
+    admin::{PlannedMove, ResetModel},
+    control::{
+        ClusterStatus, CreateModel, Labels, ModelSummary, ServerLoad, ServerState, ServerSummary,
+        Transfers,
+    },
+    copies::CopyRole,
     ids::Revision,
 };
 use tokio::time::Instant;
 
 use super::{
-    Master, adoption, reset,
+    Master, adoption, drain, reset,
     state::{Model, Phase, State},
     transition,
 };
 
 /// The longest that an answer is held back; a caller that wants to wait longer asks again.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Moves that the status names.
+const MOVES_SHOWN: usize = 64;
 /// How long a delete waits for the servers that live to let go of the values.
 const DROP_WAIT: Duration = Duration::from_secs(2);
 
@@ -266,6 +272,10 @@ impl Master {
                     placed_bytes: state.placed_bytes(id),
                     load,
                     durable: server.volume.is_some(),
+                    copies: state.copies_on(id),
+                    drain: drain::drain_state(&state, id),
+                    labels: server.labels.clone(),
+                    busiest: membership.busiest(id),
                     recovery: (presence == ServerState::Recovering)
                         .then(|| membership.recovery(id, now))
                         .flatten(),
@@ -284,6 +294,10 @@ impl Master {
                     placed_bytes: 0,
                     load: ServerLoad::default(),
                     durable: true,
+                    copies: 0,
+                    drain: None,
+                    labels: Labels::default(),
+                    busiest: Vec::new(),
                     recovery: Some(progress),
                 });
             }
@@ -296,10 +310,46 @@ impl Master {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             servers,
             models: state.models.values().map(|m| m.summary()).collect(),
+            transfers: transfers(&state),
             refused,
             adoption: state.adopting.as_ref().map(|a| a.summary(&state)),
         }
     }
+}
+
+/// What is on its way.
+fn transfers(state: &State) -> Transfers {
+    let mut all = Transfers {
+        levelling: state.levelling,
+        ..Transfers::default()
+    };
+    for (name, model) in &state.models {
+        for (&partition, copies) in &model.copies {
+            let bytes = model.sizes[partition as usize];
+            for to in copies.of(CopyRole::Learner) {
+                match copies.moving.filter(|m| m.to == to) {
+                    Some(moving) => {
+                        all.moving += 1;
+                        all.moving_bytes = all.moving_bytes.saturating_add(bytes);
+                        if all.moves.len() < MOVES_SHOWN {
+                            all.moves.push(PlannedMove {
+                                model: name.clone(),
+                                partition,
+                                from: model.servers[moving.from as usize].clone(),
+                                to: model.servers[to as usize].clone(),
+                                bytes,
+                            });
+                        }
+                    }
+                    None => {
+                        all.learning += 1;
+                        all.learning_bytes = all.learning_bytes.saturating_add(bytes);
+                    }
+                }
+            }
+        }
+    }
+    all
 }
 
 /// What to say of a model that is not in the catalogue.

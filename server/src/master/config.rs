@@ -24,6 +24,8 @@ pub struct MasterConfig {
     pub durability: Durability,
     /// How many copies a model has of each partition whose maker says nothing of it.
     pub copies: u8,
+    /// Whether a server that joins gets its share of what the others have.
+    pub rebalance: bool,
     /// Whether it begins without a state of its own and takes over what servers report. A state that has models is then an
     /// error.
     pub adopt: bool,
@@ -43,6 +45,7 @@ impl Default for MasterConfig {
             replace_after: Duration::from_secs(5),
             durability: Durability::default(),
             copies: 1,
+            rebalance: true,
             adopt: false,
             max_deadline_ms: MAX_DEADLINE_MS,
             limits: Limits::default(),

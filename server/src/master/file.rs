@@ -69,6 +69,8 @@ struct File {
     dead: BTreeMap<ServerId, String>,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     superseded: VecDeque<(ServerId, Boot)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    levelling: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     adopting: Option<FileAdopting>,
 }
@@ -226,6 +228,7 @@ impl From<&State> for File {
                 .collect(),
             dead: state.dead.clone(),
             superseded: state.superseded.clone(),
+            levelling: state.levelling,
             adopting: state.adopting.as_deref().map(FileAdopting::from),
         }
     }
@@ -421,6 +424,7 @@ impl TryFrom<File> for State {
             tombstones,
             dead: file.dead,
             superseded: file.superseded,
+            levelling: file.levelling,
             adopting: file.adopting.map(|a| Arc::new(a.into())),
         })
     }

@@ -9,7 +9,10 @@ use std::{
 use glint_protocol::{
     Boot, ErrorBody, ErrorCode, ServerId, Term,
     admin::RefusedServer,
-    control::{Heartbeat, Recovering, RecoveryProgress, Register, ServerLoad, ServerState},
+    control::{
+        Heartbeat, MAX_BUSIEST, PartitionLoad, Recovering, RecoveryProgress, Register, ServerLoad,
+        ServerState,
+    },
 };
 use tokio::time::Instant;
 
@@ -22,7 +25,7 @@ const MAX_RECOVERING: usize = 4096;
 const MAX_ASKED: usize = 4096;
 
 /// What is known of one server's life.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Member {
     /// Its start that may speak for it.
     boot: Boot,
@@ -34,6 +37,7 @@ pub(crate) struct Member {
     heard: Instant,
     state: ServerState,
     load: ServerLoad,
+    busiest: Vec<PartitionLoad>,
 }
 
 /// The servers, and when one counts as silent.
@@ -92,6 +96,7 @@ impl Membership {
                 heard: now,
                 state: ServerState::Alive,
                 load: ServerLoad::default(),
+                busiest: Vec::new(),
             };
             (id, member)
         });
@@ -240,6 +245,7 @@ impl Membership {
             member.heard = now;
             member.state = ServerState::Silent;
             member.load = ServerLoad::default();
+            member.busiest.clear();
         } else {
             let member = Member {
                 boot,
@@ -248,6 +254,7 @@ impl Membership {
                 heard: now,
                 state: ServerState::Silent,
                 load: ServerLoad::default(),
+                busiest: Vec::new(),
             };
             self.members.insert(server.clone(), member);
         }
@@ -290,6 +297,8 @@ impl Membership {
             .then(|| Event::Back(server.clone(), now.saturating_duration_since(member.heard)));
         member.heard = now;
         member.load = heartbeat.load;
+        member.busiest.clone_from(&heartbeat.busiest);
+        member.busiest.truncate(MAX_BUSIEST);
         member.state = ServerState::Alive;
         Ok(event)
     }
@@ -420,6 +429,12 @@ impl Membership {
             .get(server)
             .filter(|m| m.registered)
             .map(|m| (m.boot, m.registrations))
+    }
+
+    /// The partitions that a server is asked for most.
+    pub(crate) fn busiest(&self, server: &ServerId) -> Vec<PartitionLoad> {
+        let member = self.members.get(server);
+        member.map(|m| m.busiest.clone()).unwrap_or_default()
     }
 
     /// State, silence and load of a server, for the status.

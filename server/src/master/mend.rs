@@ -6,12 +6,37 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Shared, failover,
+    Shared, failover, moves,
     repair::{self, Fleet},
+    state::State,
 };
 
 /// How often it looks although nothing that it knows of has changed.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether anything is to be done.
+fn is_wanting(state: &State, fleet: &Fleet) -> bool {
+    !repair::plan(state, fleet).is_empty()
+        || !moves::plan(state, fleet, state.levelling).is_empty()
+        || is_level(state, fleet)
+}
+
+/// Whether servers were to be made level, and are.
+fn is_level(state: &State, fleet: &Fleet) -> bool {
+    state.levelling && !moves::is_moving(state) && moves::levelling(state, fleet).is_empty()
+}
+
+/// Does what is to be done.
+fn look(state: &mut State, fleet: &Fleet) -> (Vec<repair::Step>, Vec<moves::Step>) {
+    let repairs = repair::plan(state, fleet);
+    repair::take(state, &repairs);
+    let moves = moves::plan(state, fleet, state.levelling);
+    moves::take(state, &moves);
+    if is_level(state, fleet) {
+        state.levelling = false;
+    }
+    (repairs, moves)
+}
 
 /// Looks after the copies until the master ends.
 pub(super) async fn mend(shared: Arc<Shared>) {
@@ -51,20 +76,19 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 Err(error) => tracing::debug!(%error, "partitions wait for a holder"),
             }
         }
-        if !repair::plan(&state, &seen).is_empty() {
+        if is_wanting(&state, &seen) {
             let fleet = seen.clone();
             let mended = shared
                 .journal
-                .change(move |state| {
-                    let steps = repair::plan(state, &fleet);
-                    repair::take(state, &steps);
-                    Ok(steps)
-                })
+                .change(move |state| Ok(look(state, &fleet)))
                 .await;
             match mended {
-                Ok(steps) => {
-                    for step in &steps {
+                Ok((repairs, moves)) => {
+                    for step in &repairs {
                         tracing::debug!(?step, "a copy is placed, or let go");
+                    }
+                    for step in &moves {
+                        tracing::debug!(?step, "a copy is to go elsewhere");
                     }
                 }
                 Err(error) => {

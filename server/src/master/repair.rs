@@ -123,6 +123,13 @@ pub(crate) fn plan(state: &State, fleet: &Fleet) -> Vec<Step> {
                 steps.push(step(server, CopyRole::Former));
                 continue;
             }
+            if let Some(moving) = copies.moving
+                && fleet.gone.contains(&model.servers[moving.to as usize])
+            {
+                let to = &model.servers[moving.to as usize];
+                steps.push(step(to, CopyRole::Former));
+                continue;
+            }
             let stuck = stuck(model, copies, fleet);
             if had(copies) >= usize::from(model.spec.copies()) && stuck.is_none() {
                 continue;
@@ -139,7 +146,7 @@ pub(crate) fn plan(state: &State, fleet: &Fleet) -> Vec<Step> {
                     && flows.admit(holder, id, size)
                     && placed.free(state, id) >= size
             };
-            let near = |id: &ServerId| nearness(state, model, copies, holder, id);
+            let near = |id: &ServerId| nearness(state, model, copies, holder, id, None);
             let chosen = targets
                 .iter()
                 .filter(free)
@@ -213,22 +220,22 @@ fn stuck(model: &Model, copies: &Copies, fleet: &Fleet) -> Option<u32> {
     learners.find(|&s| fleet.gone.contains(&model.servers[s as usize]))
 }
 
-/// How many other copies are in the same zone, and on the same machine.
-fn nearness(
+/// How many other copies, but for one, are in the same zone as a server, and on the same machine.
+pub(super) fn nearness(
     state: &State,
     model: &Model,
     copies: &Copies,
     holder: &ServerId,
     id: &ServerId,
+    but: Option<&ServerId>,
 ) -> (usize, usize) {
     let Some(own) = state.servers.get(id).map(|s| &s.labels) else {
         return (0, 0);
     };
     let staying = copies.places.iter().filter(|p| p.role != CopyRole::Former);
     let others = staying.map(|p| &model.servers[p.server as usize]);
-    let others = others
-        .chain([holder])
-        .filter_map(|id| state.servers.get(id));
+    let others = others.chain([holder]).filter(|id| Some(*id) != but);
+    let others = others.filter_map(|id| state.servers.get(id));
     others.fold((0, 0), |(zone, node), other| {
         let same = |a: &Option<String>, b: &Option<String>| usize::from(a.is_some() && a == b);
         (

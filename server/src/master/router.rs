@@ -9,8 +9,8 @@ use axum::{
     routing::{get, post},
 };
 use glint_protocol::{
-    ModelId, ModelMap,
-    admin::{Adoption, ForgetServer, ResetModel},
+    ModelId, ModelMap, ServerId,
+    admin::{Adoption, Draining, ForgetServer, RebalancePlan, ResetModel},
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
         Registered,
@@ -38,6 +38,13 @@ struct Open {
     wait_ms: Option<u64>,
 }
 
+/// Query of `POST /v1/rebalance`.
+#[derive(Deserialize)]
+struct Rebalance {
+    #[serde(default)]
+    dry_run: bool,
+}
+
 /// Query of `DELETE /v1/models/{name}`.
 #[derive(Deserialize)]
 struct Delete {
@@ -63,6 +70,8 @@ impl Master {
             .route("/v1/servers/change", post(change))
             .route("/v1/servers/suspect", post(suspect))
             .route("/v1/servers/forget", post(forget))
+            .route("/v1/servers/{name}/drain", post(drain).delete(cancel_drain))
+            .route("/v1/rebalance", post(rebalance))
             .route("/v1/adopt/finish", post(finish_adoption))
             .with_state(self.clone());
         finish(router, Bodies::new(BODY_BUDGET))
@@ -136,6 +145,24 @@ async fn forget(
 ) -> Answer<Json<Done>> {
     master.forget(request).await?;
     Ok(Json(Done {}))
+}
+
+async fn drain(Shared(master): Shared<Master>, Path(name): Path<String>) -> Answer<Json<Draining>> {
+    Ok(Json(master.drain(ServerId(name)).await?))
+}
+
+async fn cancel_drain(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+) -> Answer<Json<Draining>> {
+    Ok(Json(master.cancel_drain(ServerId(name)).await?))
+}
+
+async fn rebalance(
+    Shared(master): Shared<Master>,
+    Query(query): Query<Rebalance>,
+) -> Answer<Json<RebalancePlan>> {
+    Ok(Json(master.rebalance(query.dry_run).await?))
 }
 
 async fn finish_adoption(Shared(master): Shared<Master>) -> Answer<Json<Adoption>> {

@@ -9,7 +9,7 @@ use std::{
 use glint_protocol::{
     Boot, ClusterId, Epoch, ErrorBody, Incarnation, Layout, LossReason, ModelId, ModelMap,
     ModelSpec, OsBoot, Partitioning, RequestId, ServerId, Term,
-    control::{Labels, ModelState, ModelSummary, Volume},
+    control::{CopiesSummary, Labels, ModelState, ModelSummary, Volume},
     copies::CopyRole,
     error::GoneReason,
     ids::Revision,
@@ -46,6 +46,8 @@ pub(crate) struct State {
     /// Starts of servers that speak for nobody any more, the oldest first: a later start has registered, or an admin has
     /// given the server up. A late message of such a start must not pass for a restart.
     pub(crate) superseded: VecDeque<(ServerId, Boot)>,
+    /// Whether copies are to be moved until all servers have about as much: since one has joined, or an admin asked for it.
+    pub(crate) levelling: bool,
     /// What servers have reported to a master that had lost its state, until an admin says that all have.
     pub(crate) adopting: Option<Arc<Adopting>>,
 }
@@ -294,16 +296,39 @@ impl Model {
             .collect()
     }
 
+    fn copies_summary(&self) -> CopiesSummary {
+        let wanted = self.spec.copies();
+        let (mut fewest, mut below, mut waiting) = (wanted, 0, 0);
+        if wanted > 1 || !self.copies.is_empty() {
+            for partition in (0..self.spec.partition_count).filter(|p| !self.lost.contains_key(p)) {
+                let had = 1 + self.in_sync(partition).count().min(usize::from(wanted)) as u8;
+                let vacant = self.is_vacant(partition);
+                fewest = fewest.min(had);
+                below += u32::from(had < wanted);
+                waiting += u32::from(vacant);
+            }
+        }
+        CopiesSummary {
+            wanted,
+            fewest,
+            below,
+            waiting,
+        }
+    }
+
     /// The model in a list.
     pub(crate) fn summary(&self) -> ModelSummary {
+        let copies = self.copies_summary();
         ModelSummary {
             spec: self.spec.clone(),
             incarnation: self.incarnation,
             state: match self.phase {
                 Phase::Creating | Phase::Resetting => ModelState::Creating,
-                Phase::Live if self.lost.is_empty() => ModelState::Live,
-                Phase::Live => ModelState::Lost,
+                Phase::Live if !self.lost.is_empty() => ModelState::Lost,
+                Phase::Live if copies.below > 0 => ModelState::Degraded,
+                Phase::Live => ModelState::Live,
             },
+            copies,
             revision: self.revision,
             lost_partitions: self.lost.len() as u32,
             losses: self.losses(),
@@ -325,6 +350,7 @@ impl State {
             tombstones: VecDeque::new(),
             dead: BTreeMap::new(),
             superseded: VecDeque::new(),
+            levelling: false,
             adopting: None,
         }
     }
@@ -359,6 +385,16 @@ impl State {
         self.models
             .values()
             .fold(0, |sum, m| sum.saturating_add(m.bytes_on(server)))
+    }
+
+    /// Copies of partitions that are, or may still be, on a server.
+    pub(crate) fn copies_on(&self, server: &ServerId) -> u64 {
+        let on = |model: &Arc<Model>| {
+            let index = model.index_of(server)?;
+            let others = model.copies.values().filter(|c| c.role(index).is_some());
+            Some((model.held_by(index).count() + others.count()) as u64)
+        };
+        self.models.values().filter_map(on).sum()
     }
 
     /// Partitions that a server holds.

@@ -402,6 +402,7 @@ impl Scene {
             server: id(name),
             boot: Boot(boot),
             term: self.state().term,
+            busiest: Vec::new(),
             load: ServerLoad::default(),
         })
     }

@@ -13,6 +13,7 @@ fn beat(members: &mut Membership, boot: u64, term: u64) -> Result<Option<Event>,
         server: id("s1"),
         boot: Boot(boot),
         term: Term(term),
+        busiest: Vec::new(),
         load: ServerLoad::default(),
     };
     members.heartbeat(&heartbeat, Instant::now())

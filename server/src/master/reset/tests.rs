@@ -301,6 +301,7 @@ async fn a_reset_is_answered_when_all_servers_have_obeyed_and_says_who_has_not()
         server: id("s1"),
         boot: Boot(1),
         term: scene.state().term,
+        busiest: Vec::new(),
         load: glint_protocol::control::ServerLoad::default(),
     });
     assert_eq!(beat, Ok(()));

@@ -169,6 +169,7 @@ async fn servers_register_beat_fall_silent_and_leave_as_the_status_shows() {
         server: id("s1"),
         boot: Boot(4),
         term: registered.orders.term,
+        busiest: Vec::new(),
         load: glint_protocol::control::ServerLoad {
             pulls: 9,
             ..Default::default()
