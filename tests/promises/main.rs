@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod draining;
 mod durable;
 mod faults;
 mod following;

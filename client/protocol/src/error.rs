@@ -129,10 +129,10 @@ codes! {
     StorageFailed = 52, "storage_failed", 500, Later;
     /// The request took longer than the server allows for its body to arrive.
     TooSlow = 53, "too_slow", 408, Later;
-    /// The other servers cannot hold what is on a server that was to be drained.
-    CannotDrain = 55, "cannot_drain", 409, Never;
     /// A defect of the server. Nothing is known of the request's effect.
     Internal = 54, "internal", 500, Later;
+    /// The other servers cannot hold what is on a server that was to be drained.
+    CannotDrain = 55, "cannot_drain", 409, Never;
 }
 
 impl fmt::Display for ErrorCode {

@@ -86,10 +86,18 @@ impl State {
                     known.generation
                 ),
             ),
-            _ => gone(
+            Some(_) => gone(
                 GoneReason::Unknown,
                 format!(
-                    "server {} knows no model {incarnation}; open it by its name",
+                    "server {} knows a later generation of model {incarnation}; open it by its name",
+                    self.id
+                ),
+            ),
+            // It may have had partitions of it that have moved since: what became of the model only the master knows.
+            None => ErrorBody::new(
+                ErrorCode::StaleMap,
+                format!(
+                    "server {} holds nothing of model {incarnation}; take a fresh map",
                     self.id
                 ),
             ),
