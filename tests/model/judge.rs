@@ -24,8 +24,12 @@ impl Scenario {
         if push.incarnation != copy.incarnation && !self.lacks(Mutant::NoIncarnation) {
             return None;
         }
+        // The client has heard of a newer holder: `stale_map`. What that one acknowledged cannot be expected here [V5].
+        if copy.epoch < push.prev.epoch && !self.lacks(Mutant::NoEpochOnPush) {
+            return None;
+        }
         let horizon = copy.horizon();
-        let (epoch, end) = (copy.epoch, copy.length());
+        let end = copy.length();
         let entry = self.entry(state, partition, server, push.lane);
         let last = entry.map_or(0, |e| e.number);
         match entry {
@@ -41,7 +45,7 @@ impl Scenario {
                 Self::reply(state, partition, push, Verdict::Expired { horizon });
                 Some(())
             }
-            _ if last < push.prev.number && self.may_accuse(epoch, push) => {
+            _ if last < push.prev.number && !self.lacks(Mutant::PrevIgnored) => {
                 // This server has lost something.
                 self.may_answer(state, partition, server, 0, false)?;
                 state.partition_mut(partition).history.accused = true;
@@ -64,13 +68,6 @@ impl Scenario {
             return Some(Entry { position, ..newest });
         }
         state.partition(partition).copy(server)?.entry(lane)
-    }
-
-    /// The number was acknowledged by a newer holder: it cannot be expected here [V5]. (A server refuses such a group as
-    /// `stale_map`; the model lets it be appended, so that nothing but this rests on the epoch that a group carries.)
-    fn may_accuse(&self, epoch: u8, push: Push) -> bool {
-        !self.lacks(Mutant::PrevIgnored)
-            && (epoch >= push.prev.epoch || self.lacks(Mutant::PrevOfHigherEpoch))
     }
 
     fn accused_first(&self, last: u8, push: Push) -> bool {

@@ -98,8 +98,8 @@ pub(crate) enum Mutant {
     PrevOfAnyPartition,
     /// V4: a client keeps `prev` when the model was reset.
     PrevOfAnyIncarnation,
-    /// V5: `prev` is judged by a holder of an earlier epoch than the acknowledgement's.
-    PrevOfHigherEpoch,
+    /// V5: a push carries no epoch: a holder of an earlier one than that of the lane's last acknowledgement judges it.
+    NoEpochOnPush,
     /// T1: a request has one verdict: its first group's.
     OneVerdictPerRequest,
     /// T2: the ledger is one per server, not one per partition.

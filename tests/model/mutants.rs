@@ -34,7 +34,7 @@ fn acknowledging() -> Vec<Scenario> {
         crashes: 1, promotions: 2 },
         scenario! { "R2 a repeat answered before the followers have it", mutants: &[Mutant::RepeatAnsweredEarly], durability: Memory;
         crashes: 1, promotions: 2 },
-        scenario! { "R3 records of an earlier epoch taken", durability: Memory, asked: LOSS,
+        scenario! { "R3 records of an earlier epoch taken", durability: Memory, clients: 2, requests: ONE, asked: LOSS,
         mutants: &[Mutant::OldEpochTaken, Mutant::VerdictWithoutLease, Mutant::PullWithoutLease, Mutant::ServesAtOnce];
         crashes: 1, promotions: 2 },
         scenario! { "R17 a follower reports before its disk has it", mutants: &[Mutant::ReportsBeforeDisk];
@@ -126,7 +126,7 @@ fn resets_and_checkpoints() -> Vec<Scenario> {
     vec![
         scenario! { "R28 a checkpoint by a copy at any position", mutants: &[Mutant::CheckpointAnywhere], durability: Memory;
         checkpoints: 1, crashes: 1, promotions: 2 },
-        scenario! { "R28b a checkpoint by a copy of any epoch", mutants: &[Mutant::CheckpointOfAnyEpoch], durability: Memory;
+        scenario! { "R28b a checkpoint by a copy of any epoch", mutants: &[Mutant::CheckpointOfAnyEpoch], durability: Memory, clients: 2, requests: ONE;
         checkpoints: 1, crashes: 1, promotions: 2 },
         scenario! { "R28c a checkpoint's position without a lease", mutants: &[Mutant::CheckpointWithoutLease], durability: Memory;
         checkpoints: 1, crashes: 1, promotions: 2 },
@@ -166,8 +166,8 @@ fn noticing_loss() -> Vec<Scenario> {
         scenario! { "V3 prev of any partition", mutants: &[Mutant::PrevOfAnyPartition],
         holders: &[0, 1], requests: &[&[0], &[1]], in_sync: Set::NONE, durability: Memory; },
         scenario! { "V4 prev of an earlier incarnation", mutants: &[Mutant::PrevOfAnyIncarnation], durability: Memory; resets: 1 },
-        scenario! { "V5 prev judged by an earlier epoch, clocks wrong", durability: Memory,
-        mutants: &[Mutant::PrevOfHigherEpoch, Mutant::VerdictWithoutLease, Mutant::PullWithoutLease, Mutant::ServesAtOnce],
+        scenario! { "V5 no epoch on pushes, clocks wrong: a false accusation", durability: Memory,
+        mutants: &[Mutant::NoEpochOnPush, Mutant::VerdictWithoutLease, Mutant::PullWithoutLease, Mutant::ServesAtOnce],
         asked: Asked::Only(&[Property::NobodyAccused]);
         promotions: 1 },
     ]
