@@ -71,18 +71,17 @@ fn begun(left: &Draining) -> String {
     if left.state == Some(DrainState::Drained) {
         return format!("server {id} is drained: it has nothing and gets nothing\n");
     }
-    let mut text = format!(
-        "server {id} is being drained: {} copies ({}) are left\n",
+    let lost = match left.lost {
+        0 => String::new(),
+        lost => format!(
+            "the values of {lost} partitions that it holds are lost: there is nothing of them to move\n"
+        ),
+    };
+    format!(
+        "server {id} is being drained: {} copies ({}) are left\n{lost}",
         left.copies,
         Size(left.bytes)
-    );
-    if left.lost > 0 {
-        text.push_str(&format!(
-            "the values of {} partitions that it holds are lost: there is nothing of them to move\n",
-            left.lost
-        ));
-    }
-    text
+    )
 }
 
 async fn wait(api: &Api, id: &ServerId) -> anyhow::Result<()> {

@@ -327,24 +327,21 @@ fn transfers(state: &State) -> Transfers {
         for (&partition, copies) in &model.copies {
             let bytes = model.sizes[partition as usize];
             for to in copies.of(CopyRole::Learner) {
-                match copies.moving.filter(|m| m.to == to) {
-                    Some(moving) => {
-                        all.moving += 1;
-                        all.moving_bytes = all.moving_bytes.saturating_add(bytes);
-                        if all.moves.len() < MOVES_SHOWN {
-                            all.moves.push(PlannedMove {
-                                model: name.clone(),
-                                partition,
-                                from: model.servers[moving.from as usize].clone(),
-                                to: model.servers[to as usize].clone(),
-                                bytes,
-                            });
-                        }
+                if let Some(moving) = copies.moving.filter(|m| m.to == to) {
+                    all.moving += 1;
+                    all.moving_bytes = all.moving_bytes.saturating_add(bytes);
+                    if all.moves.len() < MOVES_SHOWN {
+                        all.moves.push(PlannedMove {
+                            model: name.clone(),
+                            partition,
+                            from: model.servers[moving.from as usize].clone(),
+                            to: model.servers[to as usize].clone(),
+                            bytes,
+                        });
                     }
-                    None => {
-                        all.learning += 1;
-                        all.learning_bytes = all.learning_bytes.saturating_add(bytes);
-                    }
+                } else {
+                    all.learning += 1;
+                    all.learning_bytes = all.learning_bytes.saturating_add(bytes);
                 }
             }
         }

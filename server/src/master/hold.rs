@@ -16,7 +16,7 @@ struct Peers<'a> {
     state: &'a State,
     model: &'a Model,
     places: BTreeMap<u32, Option<u32>>,
-    peers: Vec<Peer>,
+    named: Vec<Peer>,
 }
 
 impl Peers<'_> {
@@ -27,12 +27,12 @@ impl Peers<'_> {
         }
         let id = &self.model.servers[server as usize];
         let place = self.state.servers.get(id).map(|known| {
-            self.peers.push(Peer {
+            self.named.push(Peer {
                 id: id.clone(),
                 url: known.url.clone(),
                 boot: known.boot,
             });
-            self.peers.len() as u32 - 1
+            self.named.len() as u32 - 1
         });
         self.places.insert(server, place);
         place
@@ -73,7 +73,7 @@ impl Model {
             state,
             model: self,
             places: BTreeMap::new(),
-            peers: Vec::new(),
+            named: Vec::new(),
         };
         let mut hold = Hold {
             spec: self.spec.clone(),
@@ -101,7 +101,7 @@ impl Model {
                 });
             }
         }
-        hold.peers = peers.peers;
+        hold.peers = peers.named;
         hold
     }
 

@@ -70,7 +70,7 @@ fn says(
             clean: true,
         }),
         starts: Vec::new(),
-        labels: Default::default(),
+        labels: glint_protocol::control::Labels::default(),
         os_boot: OsBoot(1),
         term: glint_protocol::Term(7),
         word: None,

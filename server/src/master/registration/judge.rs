@@ -154,14 +154,12 @@ impl<E: FnMut() -> Epoch> Judged<'_, '_, E> {
         }
         match fate {
             Fate::Same => {}
-            Fate::Whole => self.raise(partition),
-            Fate::Shortened if is_followed => self.vacate(partition, fate),
+            Fate::Shortened | Fate::Gone(_) if is_followed => self.vacate(partition, fate),
             Fate::Shortened if self.has_claims(partition) => {
                 self.vacate(partition, fate);
                 self.give_up(partition, LossReason::Missing);
             }
-            Fate::Shortened => self.raise(partition),
-            Fate::Gone(_) if is_followed => self.vacate(partition, fate),
+            Fate::Whole | Fate::Shortened => self.raise(partition),
             Fate::Gone(reason) => {
                 self.model.is_held(partition);
                 self.give_up(partition, reason);
