@@ -29,7 +29,8 @@ build: ## Build everything in release
 	$(CARGO) build --release --workspace --bins --examples
 
 lint: ## Format, clippy and documentation, warnings are errors
-	@scripts/require.sh cargo
+	@scripts/require.sh cargo python3
+	scripts/chart-readme.py --check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet

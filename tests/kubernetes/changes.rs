@@ -232,3 +232,31 @@ fn a_name_that_is_taken_is_left_alone() {
     space.kubectl(&["delete", "secret", "lda-client"]);
     space.ready("lda", 1);
 }
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn kubectl_scale_adds_servers_under_a_job_and_takes_none_away_that_hold_something() {
+    let space = Space::new("scale");
+    space.parameter_server("lda", "{servers: 2, storage: {size: 1Gi}}");
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "async");
+    space.kubectl(&["scale", "pserver", "lda", "--replicas=4"]);
+    space.ready("lda", 4);
+    training.goes_on();
+    space.kubectl(&["scale", "pserver", "lda", "--replicas=1"]);
+    let said = space.condition("lda", "Progressing", "False", "ScaleDownRefused");
+    assert!(
+        said.contains("4 servers cannot become 1") && said.contains("set servers back to 4"),
+        "{said}"
+    );
+    assert_eq!(
+        space
+            .find(&["statefulset", "lda-server"])
+            .expect("it is there")["spec"]["replicas"],
+        4
+    );
+    training.goes_on();
+    space.kubectl(&["scale", "pserver", "lda", "--replicas=4"]);
+    space.ready("lda", 4);
+    training.finish();
+}

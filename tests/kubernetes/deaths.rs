@@ -1,7 +1,7 @@
 //! Pods are killed while a Job pulls and pushes: no call fails, nothing is lost, nothing is doubled.
 
 use glint_tests_kubernetes::{
-    stories::{OPERATOR, SYSTEM, Space, eventually, kubectl, operators},
+    stories::{OPERATOR, SYSTEM, Space, eventually, kubectl, operators, run},
     training::Training,
 };
 
@@ -107,5 +107,38 @@ fn what_is_deleted_or_changed_by_others_is_made_again() {
     });
     space.ready("lda", 2);
     assert!(space.events("lda").contains(&"Restored".to_owned()));
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn a_machine_that_is_drained_and_comes_back_loses_nothing() {
+    let space = Space::new("drained");
+    space.parameter_server("lda", DURABLE);
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "sync");
+    let uids = || [0, 1].map(|n| space.uid("pod", &format!("lda-server-{n}")));
+    let before = uids();
+    let pod = space.find(&["pod", "lda-server-0"]).expect("it is there");
+    let machine = pod["spec"]["nodeName"].as_str().expect("it runs");
+    // Only the servers, since the Job is the judge. Their volumes are on this machine, so they wait for it; where both are
+    // on it, the budget lets one go, and the drain gives up on the other.
+    let servers =
+        "--pod-selector=app.kubernetes.io/instance=lda,app.kubernetes.io/component=server";
+    let drained = run("kubectl", &["drain", machine, servers, "--timeout=15s"], "");
+    eprintln!(
+        "    the drain {}",
+        if drained.is_ok() {
+            "ended"
+        } else {
+            "waits for the budget"
+        }
+    );
+    let after = uids();
+    kubectl(&["uncordon", machine]);
+    let evicted = before.iter().zip(&after).filter(|(b, a)| b != a).count();
+    assert_eq!(evicted, 1, "the budget lets one server go at a time");
+    space.ready("lda", 2);
+    training.goes_on();
     training.finish();
 }

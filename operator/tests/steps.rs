@@ -1,0 +1,271 @@
+//! What the operator decides next, from what there is: nothing is stopped that could not be spared.
+#![allow(clippy::expect_used, clippy::panic)]
+
+use glint_operator::{
+    api::ParameterServer,
+    build::{Decided, Installation, Names, build},
+    observe::{Observed, sort_pods},
+    plan::{Plan, Step, plan},
+    reason::Reason,
+};
+use glint_protocol::control::ClusterStatus;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+const OLD: &str = "glint:1";
+const NEW: &str = "glint:2";
+
+/// A `ParameterServer` of two servers with volumes, and what there is of it.
+struct Scene {
+    spec: Value,
+    replicas: i32,
+    /// The image that the StatefulSets have.
+    image: &'static str,
+    /// Revision and readiness of the servers' pods, and of the master's.
+    servers: Vec<(&'static str, bool)>,
+    master: (&'static str, bool),
+    /// Why a pod's container waits.
+    waiting: Option<(usize, &'static str)>,
+    models: Vec<(&'static str, &'static str)>,
+    silent: Option<&'static str>,
+    image_pod: Option<(&'static str, &'static str)>,
+}
+
+fn scene() -> Scene {
+    Scene {
+        spec: json!({"servers": 2, "storage": {"size": "1Gi"}, "rollout": "restart"}),
+        replicas: 2,
+        image: OLD,
+        servers: vec![("now", true), ("now", true)],
+        master: ("now", true),
+        waiting: None,
+        models: vec![("weights", "async")],
+        silent: None,
+        image_pod: None,
+    }
+}
+
+fn pod(name: &str, revision: &str, ready: bool, image: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": format!("uid of {name}"), "labels": {"controller-revision-hash": revision}},
+        "spec": {"containers": [{"name": "server", "image": image}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    })
+}
+
+impl Scene {
+    fn plan(&self) -> Plan {
+        let object: ParameterServer = serde_json::from_value(json!({
+            "apiVersion": "glint.dev/v1alpha1",
+            "kind": "ParameterServer",
+            "metadata": {"name": "lda", "namespace": "news", "uid": "7d1f", "generation": 3},
+            "spec": self.spec,
+            "status": {"phase": "Ready"},
+        }))
+        .expect("an object");
+        let installation = Installation {
+            image: OLD.to_owned(),
+            namespace: "glint-system".to_owned(),
+        };
+        let decided = Decided {
+            servers: self.replicas,
+            image: self.image.to_owned(),
+        };
+        let mut sets = build(&object, &installation, &decided)
+            .into_iter()
+            .filter(|child| child.resource.kind == "StatefulSet")
+            .map(|child| {
+                let mut set = child.manifest;
+                set["metadata"]["generation"] = 1.into();
+                set["status"] =
+                    json!({"observedGeneration": 1, "updateRevision": "now", "replicas": 0});
+                serde_json::from_value(set).expect("a set")
+            });
+        let mut observed = Observed {
+            master: sets.next(),
+            servers: sets.next(),
+            cluster: Some(Ok(self.cluster())),
+            ..Observed::default()
+        };
+        let mut pods: Vec<Value> = self
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(n, (revision, ready))| pod(&format!("lda-server-{n}"), revision, *ready, OLD))
+            .collect();
+        if let Some((n, why)) = self.waiting {
+            pods[n]["status"]["containerStatuses"] = json!([{
+                "name": "server", "image": NEW, "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": why, "message": "as it says"}},
+            }]);
+        }
+        pods.push(pod("lda-master-0", self.master.0, self.master.1, OLD));
+        if let Some((image, phase)) = self.image_pod {
+            let mut pod = pod("lda-image-check", "", false, image);
+            pod["status"]["phase"] = phase.into();
+            pods.push(pod);
+        }
+        let pods: Vec<Pod> = pods
+            .into_iter()
+            .map(|pod| serde_json::from_value(pod).expect("a pod"))
+            .collect();
+        sort_pods(&mut observed, &Names::of(&object), pods);
+        plan(&object, &installation, &observed)
+    }
+
+    fn cluster(&self) -> ClusterStatus {
+        let load = json!({
+            "value_bytes": 10, "partitions": 1, "pulls": 0, "pushes": 0, "repeated": 0,
+            "bytes_in": 0, "bytes_out": 0, "ledger_entries": 0,
+        });
+        let servers: Vec<Value> = (0..self.servers.len())
+            .map(|n| {
+                let id = format!("lda-server-{n}");
+                let state = if self.silent == Some(id.as_str()) { "silent" } else { "alive" };
+                json!({
+                    "id": id, "url": "http://x:1", "state": state, "silent_ms": 0, "capacity_bytes": 100,
+                    "placed_bytes": 10, "load": load, "durable": true,
+                })
+            })
+            .collect();
+        let mut status: ClusterStatus = serde_json::from_value(json!({
+            "cluster": "1", "term": 1, "version": "0.1.0",
+            "servers": servers, "models": [],
+        }))
+        .expect("a status");
+        status.models = self
+            .models
+            .iter()
+            .map(|(name, durability)| model(name, durability))
+            .collect();
+        status
+    }
+
+    fn restarts(&self) -> Vec<String> {
+        let steps = self.plan().steps;
+        steps
+            .into_iter()
+            .filter_map(|step| match step {
+                Step::Restart { pod, .. } => Some(pod),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+fn model(name: &str, durability: &str) -> glint_protocol::control::ModelSummary {
+    serde_json::from_value(json!({
+        "spec": {
+            "name": name, "shape": {"vector": {"keys": 10}}, "element": "f32",
+            "durability": durability, "partition_count": 2,
+        },
+        "incarnation": {"model": "2", "generation": 1},
+        "state": "live", "revision": 1, "lost_partitions": 0, "bytes": 40,
+    }))
+    .expect("a model")
+}
+
+#[test]
+fn what_is_as_the_spec_says_is_left_alone() {
+    let plan = scene().plan();
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.progress.reason, Reason::Settled);
+    assert_eq!(plan.decided.servers, 2);
+}
+
+#[test]
+fn one_server_is_restarted_at_a_time_the_last_first_and_the_master_at_the_end() {
+    let mut scene = scene();
+    scene.servers = vec![("before", true), ("before", true)];
+    scene.master = ("before", true);
+    assert_eq!(scene.restarts(), ["lda-server-1"]);
+    scene.servers = vec![("before", true), ("now", false)];
+    assert!(scene.restarts().is_empty(), "another is not ready yet");
+    scene.servers = vec![("before", true), ("now", true)];
+    assert_eq!(scene.restarts(), ["lda-server-0"]);
+    scene.servers = vec![("now", true), ("now", true)];
+    assert_eq!(scene.restarts(), ["lda-master-0"]);
+}
+
+#[test]
+fn nothing_is_restarted_while_a_server_is_silent_or_the_master_is_not_ready() {
+    let mut scene = scene();
+    scene.servers = vec![("before", true), ("before", true)];
+    scene.silent = Some("lda-server-0");
+    assert!(scene.restarts().is_empty());
+    scene.silent = None;
+    scene.master = ("now", false);
+    assert!(scene.restarts().is_empty());
+}
+
+#[test]
+fn a_restart_that_would_lose_values_is_held() {
+    let mut scene = scene();
+    scene.servers = vec![("before", true), ("before", true)];
+    scene.models.push(("fleeting", "memory"));
+    let plan = scene.plan();
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.progress.reason, Reason::RolloutHeld);
+    assert!(
+        plan.progress.message.contains("fleeting"),
+        "{}",
+        plan.progress.message
+    );
+}
+
+#[test]
+fn a_pod_that_does_not_run_is_made_anew_at_once_when_the_spec_has_changed() {
+    let mut scene = scene();
+    scene.servers = vec![("before", false), ("before", true)];
+    scene.waiting = Some((0, "ImagePullBackOff"));
+    assert_eq!(scene.restarts(), ["lda-server-0"]);
+    // It would be the same again.
+    scene.servers[0].0 = "now";
+    scene.servers[1].0 = "now";
+    assert!(scene.restarts().is_empty());
+}
+
+#[test]
+fn a_new_image_reaches_nobody_before_it_is_known_to_be_there() {
+    let mut scene = scene();
+    scene.spec["image"] = NEW.into();
+    let plan = scene.plan();
+    assert_eq!(plan.steps, [Step::CheckImage]);
+    assert_eq!(plan.decided.image, OLD);
+    assert_eq!(plan.progress.reason, Reason::CheckingImage);
+    scene.image_pod = Some((NEW, "Pending"));
+    assert_eq!(scene.plan().decided.image, OLD);
+    scene.image_pod = Some((NEW, "Failed"));
+    let plan = scene.plan();
+    assert_eq!(plan.decided.image, OLD);
+    assert_eq!(plan.progress.reason, Reason::ImageUnavailable);
+    scene.image_pod = Some((NEW, "Succeeded"));
+    assert_eq!(scene.plan().decided.image, NEW);
+    // That of an image that is asked for no longer is removed first.
+    scene.image_pod = Some(("glint:3", "Succeeded"));
+    let plan = scene.plan();
+    assert!(
+        matches!(plan.steps[..], [Step::RemoveImageCheck { .. }]),
+        "{:?}",
+        plan.steps
+    );
+    assert_eq!(plan.decided.image, OLD);
+}
+
+#[test]
+fn servers_are_added_at_once_and_none_that_holds_something_is_taken_away() {
+    let mut scene = scene();
+    scene.spec["servers"] = 4.into();
+    let plan = scene.plan();
+    assert_eq!(
+        (plan.decided.servers, plan.progress.reason),
+        (4, Reason::ScalingUp)
+    );
+    scene.spec["servers"] = 1.into();
+    let plan = scene.plan();
+    assert_eq!(
+        (plan.decided.servers, plan.progress.reason),
+        (2, Reason::ScaleDownRefused)
+    );
+    assert!(!plan.progress.active);
+}
