@@ -1,7 +1,7 @@
 //! Talks to the master of a parameter server over HTTP, as the operator needs it. Every call is bounded in time and size.
 
 use bytes::Bytes;
-use glint_protocol::{ErrorBody, admin::ForgetServer, control::ClusterStatus, ids::ServerId};
+use glint_protocol::{ErrorBody, ModelMap, control::ClusterStatus};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
@@ -52,21 +52,10 @@ impl Masters {
             .await
     }
 
-    /// Tells the master that a server ended for good and holds nothing.
-    pub async fn forget(&self, url: &str, server: &str) -> Result<(), MasterError> {
-        let body = ForgetServer {
-            server: ServerId(server.to_owned()),
-            dead: false,
-        };
-        let answer: serde_json::Value = self
-            .call(
-                Method::POST,
-                format!("{url}/v1/servers/forget"),
-                Some(&body),
-            )
-            .await?;
-        drop(answer);
-        Ok(())
+    /// The map of a model: who has which copy of which partition.
+    pub async fn map(&self, url: &str, model: &str) -> Result<ModelMap, MasterError> {
+        self.call(Method::GET, format!("{url}/v1/models/{model}"), None::<&()>)
+            .await
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned>(

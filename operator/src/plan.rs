@@ -6,7 +6,7 @@
 
 use glint_protocol::{
     Durability,
-    control::{ClusterStatus, ModelState, ServerState},
+    control::{ClusterStatus, ModelState, ModelSummary, ServerState},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -362,6 +362,9 @@ fn not_whole(object: &ParameterServer, observed: &Observed) -> Option<String> {
             return Some(format!("the master does not hear {name}"));
         }
     }
+    if let Some(model) = observed.thin_models.first() {
+        return Some(format!("copies of model {model} are being made"));
+    }
     let model = status.models.iter().find(|m| m.state != ModelState::Live)?;
     Some(match model.state {
         ModelState::Lost => format!(
@@ -378,13 +381,14 @@ fn obstacle(object: &ParameterServer, observed: &Observed, server: &str) -> Opti
     if !holds_something(status, server) {
         return None;
     }
-    let fleeting =
-        |m: &&glint_protocol::control::ModelSummary| m.spec.durability() == Durability::Memory;
+    let fleeting = |model: &&ModelSummary| {
+        model.spec.durability() == Durability::Memory && model.spec.copies() < 2
+    };
     let model = status.models.iter().find(fleeting);
     match (object.spec.rollout, model) {
         (Rollout::Restart, None) => None,
         (Rollout::Restart, Some(model)) => Some(format!(
-            "a restart of {server} would lose values of model {}, which is in memory only: delete the model or wait until its job is done",
+            "a restart of {server} would lose values of model {}, of which it has the only copy, in memory: wait until its job is done and delete the model",
             model.spec.name
         )),
         (Rollout::Drain, _) => Some(format!(

@@ -144,7 +144,36 @@ async fn observe(
         let answer = context.masters.status(&names.url()).await;
         observed.cluster = Some(answer.map_err(|error| error.to_string()));
     }
+    if observed.has_stale_pods() {
+        observed.thin_models = thin_models(&observed, names, context).await;
+    }
     Ok(observed)
+}
+
+/// Models that have fewer copies in sync than they shall have, as far as there are servers for them.
+async fn thin_models(observed: &Observed, names: &Names, context: &Context) -> Vec<String> {
+    let Some(status) = observed.status() else {
+        return Vec::new();
+    };
+    let mut thin = Vec::new();
+    for model in &status.models {
+        let wanted = usize::from(model.spec.copies()).min(status.servers.len());
+        if wanted < 2 {
+            continue;
+        }
+        let map = context.masters.map(&names.url(), &model.spec.name).await;
+        let whole = map.is_ok_and(|map| {
+            map.followers.len() == map.holders.len()
+                && map
+                    .followers
+                    .iter()
+                    .all(|followers| followers.len() + 1 >= wanted)
+        });
+        if !whole {
+            thin.push(model.spec.name.clone());
+        }
+    }
+    thin
 }
 
 /// Applies what is not as it shall be, and takes the plan's steps. A refusal that lies in the object is a trouble of it.

@@ -326,7 +326,7 @@ fn servers(names: &Names, observed: &Observed, before: &[ServerStatus]) -> Vec<S
                 last.map(|s| s.value_bytes),
             ),
             node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
-            zone: None,
+            zone: pod.labels().get("topology.kubernetes.io/zone").cloned(),
             name,
         }
     };

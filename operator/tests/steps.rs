@@ -27,6 +27,8 @@ struct Scene {
     /// Why a pod's container waits.
     waiting: Option<(usize, &'static str)>,
     models: Vec<(&'static str, &'static str)>,
+    copies: u8,
+    thin: Vec<String>,
     silent: Option<&'static str>,
     image_pod: Option<(&'static str, &'static str)>,
 }
@@ -40,6 +42,8 @@ fn scene() -> Scene {
         master: ("now", true),
         waiting: None,
         models: vec![("weights", "async")],
+        copies: 1,
+        thin: Vec::new(),
         silent: None,
         image_pod: None,
     }
@@ -85,6 +89,7 @@ impl Scene {
             master: sets.next(),
             servers: sets.next(),
             cluster: Some(Ok(self.cluster())),
+            thin_models: self.thin.clone(),
             ..Observed::default()
         };
         let mut pods: Vec<Value> = self
@@ -136,7 +141,7 @@ impl Scene {
         status.models = self
             .models
             .iter()
-            .map(|(name, durability)| model(name, durability))
+            .map(|(name, durability)| model(name, durability, self.copies))
             .collect();
         status
     }
@@ -153,11 +158,11 @@ impl Scene {
     }
 }
 
-fn model(name: &str, durability: &str) -> glint_protocol::control::ModelSummary {
+fn model(name: &str, durability: &str, copies: u8) -> glint_protocol::control::ModelSummary {
     serde_json::from_value(json!({
         "spec": {
             "name": name, "shape": {"vector": {"keys": 10}}, "element": "f32",
-            "durability": durability, "partition_count": 2,
+            "durability": durability, "copies": copies, "partition_count": 2,
         },
         "incarnation": {"model": "2", "generation": 1},
         "state": "live", "revision": 1, "lost_partitions": 0, "bytes": 40,
@@ -208,6 +213,24 @@ fn a_restart_that_would_lose_values_is_held() {
     assert_eq!(plan.progress.reason, Reason::RolloutHeld);
     assert!(
         plan.progress.message.contains("fleeting"),
+        "{}",
+        plan.progress.message
+    );
+}
+
+#[test]
+fn a_model_with_copies_in_memory_may_be_restarted_under_when_they_are_whole() {
+    let mut scene = scene();
+    scene.servers = vec![("before", true), ("before", true)];
+    scene.models = vec![("copied", "memory")];
+    assert_eq!(scene.plan().progress.reason, Reason::RolloutHeld);
+    scene.copies = 2;
+    assert_eq!(scene.restarts(), ["lda-server-1"]);
+    scene.thin = vec!["copied".to_owned()];
+    let plan = scene.plan();
+    assert_eq!(plan.steps, []);
+    assert!(
+        plan.progress.message.contains("copies of model copied"),
         "{}",
         plan.progress.message
     );

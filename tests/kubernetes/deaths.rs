@@ -112,6 +112,19 @@ fn what_is_deleted_or_changed_by_others_is_made_again() {
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
+fn with_two_copies_in_memory_a_killed_server_costs_nothing_but_a_moment() {
+    let space = Space::new("copies");
+    space.parameter_server("lda", "{servers: 3, modelDefaults: {copies: 2}}");
+    space.ready("lda", 3);
+    let training = Training::start(&space, "lda", "memory");
+    space.kill_pod("lda-server-1");
+    training.goes_on();
+    space.ready("lda", 3);
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
 fn a_machine_that_is_drained_and_comes_back_loses_nothing() {
     let space = Space::new("drained");
     space.parameter_server("lda", DURABLE);

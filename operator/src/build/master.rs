@@ -55,6 +55,8 @@ pub(super) fn stateful_set(object: &ParameterServer, decided: &Decided) -> State
         &format!("{}/master", pods::DATA),
         "--durability",
         durability,
+        "--copies",
+        &object.spec.model_defaults.copies.to_string(),
     ];
     let mut container = pods::container(
         object,

@@ -120,19 +120,32 @@ pub(super) fn stateful_set(object: &ParameterServer, decided: &Decided) -> State
     }
 }
 
-/// The user's variables after the operator's own, which theirs may refer to.
+/// The operator's variables, and the user's after them, which may refer to those.
 fn environment(object: &ParameterServer) -> Vec<EnvVar> {
-    let name = EnvVar {
-        name: "POD_NAME".to_owned(),
+    let ours = [
+        ("POD_NAME", "metadata.name"),
+        // By which the master keeps copies apart. The label is there from Kubernetes 1.35 on; empty is unknown.
+        ("GLINT_NODE", "spec.nodeName"),
+        (
+            "GLINT_ZONE",
+            "metadata.labels['topology.kubernetes.io/zone']",
+        ),
+    ];
+    let from = |(name, path): (&str, &str)| EnvVar {
+        name: name.to_owned(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
-                field_path: "metadata.name".to_owned(),
+                field_path: path.to_owned(),
                 ..ObjectFieldSelector::default()
             }),
             ..EnvVarSource::default()
         }),
         ..EnvVar::default()
     };
-    let theirs = object.spec.env.iter().filter(|v| v.name != name.name);
-    [name.clone()].into_iter().chain(theirs.cloned()).collect()
+    let theirs = object
+        .spec
+        .env
+        .iter()
+        .filter(|theirs| ours.iter().all(|(name, _)| theirs.name != *name));
+    ours.map(from).into_iter().chain(theirs.cloned()).collect()
 }

@@ -218,8 +218,9 @@ impl Server {
         config.advertise = self.advertise.map(|url| url.parse()).transpose()?;
         config.log = self.log.options()?;
         config.labels = Labels {
-            node: self.node,
-            zone: self.zone,
+            // An orchestrator that knows neither may set the variables all the same.
+            node: self.node.filter(|name| !name.is_empty()),
+            zone: self.zone.filter(|name| !name.is_empty()),
         };
         if let Some(path) = &self.data_dir {
             config.disk = Some(Arc::new(DirectoryDisk::open(path)?));
