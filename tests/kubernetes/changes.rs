@@ -260,3 +260,21 @@ fn kubectl_scale_adds_servers_under_a_job_and_takes_none_away_that_hold_somethin
     space.ready("lda", 4);
     training.finish();
 }
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn what_is_switched_off_is_taken_away() {
+    let space = Space::new("switches");
+    space.parameter_server("lda", "{servers: 2}");
+    space.ready("lda", 2);
+    space.parameter_server(
+        "lda",
+        "{servers: 2, networkPolicy: {enabled: false}, disruptionBudget: {enabled: false}}",
+    );
+    eventually("budget and policy are gone", 60, || {
+        let gone = space.find(&["networkpolicy", "lda"]).is_none()
+            && space.find(&["poddisruptionbudget", "lda-server"]).is_none();
+        gone.then_some(())
+    });
+    space.ready("lda", 2);
+}

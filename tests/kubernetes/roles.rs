@@ -86,7 +86,9 @@ fn asked() -> (BTreeSet<Right>, BTreeMap<Right, String>) {
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn whole_run_the_operator_was_granted_what_it_used_and_nothing_else() {
     let granted = granted();
-    let (asked, denied) = asked();
+    let (asked, mut denied) = asked();
+    // While the chart is uninstalled, its role goes before the operator does.
+    denied.retain(|right, _| !granted.contains(right));
     assert!(denied.is_empty(), "asked and denied: {denied:#?}");
     let unused: Vec<_> = granted.difference(&asked).collect();
     let ungranted: Vec<_> = asked.difference(&granted).collect();
