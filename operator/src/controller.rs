@@ -109,8 +109,24 @@ pub struct Context {
     looks: AtomicU64,
     /// How often in a row a look at an object failed.
     failures: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
+    /// The generation of what was applied last, which the watches may not have heard of yet.
+    pub applied: Mutex<HashMap<String, i64>>,
     /// Fields that the API server does not keep as they were applied: what was applied, and which field. Never twice.
     pub stubborn: Mutex<HashMap<String, (String, String)>>,
+}
+
+impl Context {
+    /// Forgets what it knew of an object that is gone.
+    fn forget(&self, namespace: &str, name: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|key, _| key.name != name || key.namespace.as_deref() != Some(namespace));
+        // What is made for it is named after it. Others of a longer name lose no more than a look.
+        let of_it = format!("/{namespace}/{name}");
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.retain(|key, _| !key.contains(&of_it));
+        let mut stubborn = self.stubborn.lock().unwrap_or_else(PoisonError::into_inner);
+        stubborn.retain(|key, _| !key.contains(&of_it));
+    }
 }
 
 /// What the operator watches, and as who.
@@ -195,6 +211,7 @@ async fn run_in(
         health: Arc::clone(&health),
         looks: AtomicU64::default(),
         failures: Mutex::default(),
+        applied: Mutex::default(),
         stubborn: Mutex::default(),
         client: client.clone(),
     });
@@ -216,12 +233,7 @@ async fn run_in(
             Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
             // Deleted meanwhile.
             Err(controller::Error::ObjectNotFound(gone)) => {
-                let mut failures = failing
-                    .failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                failures
-                    .retain(|key, _| (&key.name, &key.namespace) != (&gone.name, &gone.namespace));
+                failing.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
             }
             Err(error) => {
                 health.metrics.watch_failed();

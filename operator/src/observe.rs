@@ -26,6 +26,8 @@ pub struct Observed {
     pub image_pod: Option<Pod>,
     /// What the master says, or why it says nothing.
     pub cluster: Option<Result<ClusterStatus, String>>,
+    /// Whether a `StatefulSet` was changed, and what is known of pods is about what it was before.
+    pub lags: bool,
     /// Models that have fewer copies in sync than they shall have; looked at only while pods are to be restarted.
     pub thin_models: Vec<String>,
     /// Why pods that should be there are not: what their `StatefulSet` met when it made them.
@@ -108,6 +110,13 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// The image of a pod's container.
 pub fn image(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.containers.first()?.image.as_deref()
+}
+
+/// Whether the controller of a `StatefulSet` has not yet looked at its last change, which was generation `applied`.
+pub fn lags(set: &StatefulSet, applied: Option<i64>) -> bool {
+    let generation = set.metadata.generation;
+    let looked = set.status.as_ref().and_then(|s| s.observed_generation);
+    looked != generation || applied > generation
 }
 
 /// Whether a pod is as its `StatefulSet` says now; `None` while that has not been looked at.

@@ -79,6 +79,7 @@ async fn look(object: &ParameterServer, context: &Context) -> Result<Action, Fai
         let made = plan::plan(object, &context.installation, &observed);
         problem = carry_out(object, &made, context).await?;
         plan = Some(made);
+        observed.lags = lags(object, &names, &observed, context);
     }
     let wanted = observed.replicas().unwrap_or(0);
     if usize::try_from(wanted).is_ok_and(|wanted| observed.server_pods.len() < wanted) {
@@ -105,6 +106,25 @@ async fn look(object: &ParameterServer, context: &Context) -> Result<Action, Fai
         tell(object, &status, context).await;
     }
     Ok(Action::requeue(again))
+}
+
+/// Whether what is known of the pods is about what the `StatefulSet`s were before a change.
+fn lags(object: &ParameterServer, names: &Names, observed: &Observed, context: &Context) -> bool {
+    let namespace = object.namespace().unwrap_or_default();
+    let applied = context
+        .applied
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let sets = [
+        (&observed.servers, names.servers()),
+        (&observed.master, names.master()),
+    ];
+    sets.into_iter().any(|(set, name)| {
+        let last = applied
+            .get(&format!("StatefulSet/{namespace}/{name}"))
+            .copied();
+        set.as_ref().is_none_or(|set| observe::lags(set, last))
+    })
 }
 
 /// Gathers what there is.
@@ -294,6 +314,13 @@ async fn apply(
     {
         Ok(applied) => {
             remember(namespace, child, &manifest, &applied, context);
+            if let Some(generation) = applied.metadata.generation {
+                let mut last = context
+                    .applied
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                last.insert(key(namespace, child), generation);
+            }
             Ok(None)
         }
         Err(kube::Error::Api(status)) if namespace_ends(&status) => Err(Failure::NamespaceEnds),

@@ -45,7 +45,7 @@ pub fn report(
         current_servers: Some(count(observed, |_| true)),
         ready_servers: Some(count(observed, observe::is_ready)),
         updated_servers: Some(count(observed, |pod| {
-            let set = observed.servers.as_ref();
+            let set = observed.servers.as_ref().filter(|_| !observed.lags);
             set.and_then(|set| observe::is_current(pod, set)) == Some(true)
         })),
         servers: servers(&names, observed, &before.servers),
@@ -75,13 +75,21 @@ pub fn report(
         ready.reason = Reason::Starting;
     }
     let degraded = degraded(object, observed, findings, &ready);
+    let follows = Progress {
+        active: true,
+        reason: Reason::RollingOut,
+        message: "a change was applied, and Kubernetes has not followed it yet".to_owned(),
+    };
     let idle = Progress {
         active: false,
         reason: Reason::Settled,
         message: "nothing is being changed".to_owned(),
     };
     let paused = object.spec.paused;
-    let progress = findings.progress.filter(|_| !paused).unwrap_or(&idle);
+    let mut progress = findings.progress.filter(|_| !paused).unwrap_or(&idle);
+    if observed.lags && progress.reason == Reason::Settled && !paused {
+        progress = &follows;
+    }
     status.phase = Some(phase(object, findings, progress, &ready, &degraded));
     let looked_after = Fact::new(
         paused,

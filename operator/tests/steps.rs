@@ -19,7 +19,7 @@ const NEW: &str = "glint:2";
 struct Scene {
     spec: Value,
     replicas: i32,
-    /// The image that the StatefulSets have.
+    /// The image that the `StatefulSet`s have.
     image: &'static str,
     /// Revision and readiness of the servers' pods, and of the master's.
     servers: Vec<(&'static str, bool)>,
