@@ -174,8 +174,8 @@ pub async fn run(
         "server started"
     );
     let link = link::Link::new(&world, config.master.clone());
-    // Ends with `shutdown`, or when the data directory fails.
-    let stop = shutdown.child_token();
+    // Ends once what others have copies of is handed over to them, or when the data directory fails.
+    let stop = Shutdown::new();
     let tasks = TaskTracker::new();
     let spawn =
         |task: BoxFuture<'static, ()>| world.tasks.spawn(Box::pin(tasks.track_future(task)));
@@ -185,8 +185,23 @@ pub async fn run(
         config.clone(),
         link.clone(),
         url.to_string(),
+        shutdown.child_token(),
         stop.clone(),
     );
+    let departure = {
+        let (state, link) = (Arc::clone(&server.state), link.clone());
+        let (shutdown, stop) = (shutdown.clone(), stop.clone());
+        async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = shutdown.cancelled() => {}
+            }
+            registration::leave(&state, &link).await;
+            stop.cancel();
+        }
+    };
+    spawn(Box::pin(departure));
     let ends = stop.clone();
     spawn(Box::pin(async move {
         if let Err(error) = life.await {
@@ -219,7 +234,6 @@ pub async fn run(
         return Err(error);
     }
     server.flush().await?;
-    registration::leave(&server.state, &link).await;
     tracing::info!(%id, "server stopped");
     Ok(())
 }
@@ -230,10 +244,11 @@ async fn life(
     config: ServerConfig,
     link: link::Link,
     url: String,
+    leaving: Shutdown,
     stop: Shutdown,
 ) -> Result<(), ServerError> {
     let Some(disk) = &config.disk else {
-        registration::run(state, link, url, stop).await;
+        registration::run(state, link, url, leaving).await;
         return Ok(());
     };
     let log = tokio::select! {
@@ -248,7 +263,7 @@ async fn life(
         config.log,
         stop.clone(),
     );
-    let registering = registration::run(state, link, url, stop);
+    let registering = registration::run(state, link, url, leaving);
     let both = async {
         tokio::join!(keeping, registering);
     };

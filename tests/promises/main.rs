@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod copies;
 mod draining;
 mod durable;
 mod faults;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use glint::{Client, ClientOptions};
 use glint_protocol::{
-    Boot, Epoch, MAX_DEADLINE_MS, ServerId,
+    Boot, Epoch, MAX_DEADLINE_MS, ModelMap, ServerId,
     control::{ClusterStatus, HeldPartition, Hold, Orders, ServerState},
 };
 use glint_server::{
@@ -319,6 +319,25 @@ impl Cluster {
         }
         if let Some(master) = self.master.take() {
             master.stop().await;
+        }
+    }
+
+    /// Waits until every partition of a model has so many copies in sync, its holder's included.
+    pub async fn wait_for_copies(&self, model: &str, copies: usize) {
+        let path = format!("/v1/models/{model}");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let map = Wire::to(self.url()).json("GET", &path, Value::Null).await;
+            let map: Option<ModelMap> = map.ok().and_then(|map| serde_json::from_value(map).ok());
+            let whole = map.as_ref().is_some_and(|map| {
+                let followers = |p: u32| map.followers.get(p as usize).map_or(0, Vec::len);
+                (0..map.spec.partition_count).all(|p| followers(p) + 1 >= copies)
+            });
+            if whole {
+                return;
+            }
+            assert!(Instant::now() < until, "not {copies} copies: {map:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use glint_protocol::{
     ClusterId, ErrorBody, ErrorCode, OsBoot, Term,
-    control::{Heartbeat, Leave, Register, Registered},
+    control::{Heartbeat, Leave, Left, Register, Registered},
 };
 use glint_world::{Shutdown, disk::is_unsynced};
 use serde::Deserialize;
@@ -246,7 +246,7 @@ async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
 }
 
 /// Tells the master that this server ends in order; if it cannot be told, it notices by itself.
-pub(super) async fn leave(state: &State, link: &Link) {
+pub(super) async fn leave(state: &Arc<State>, link: &Link) {
     if !state.is_registered() {
         return;
     }
@@ -254,9 +254,17 @@ pub(super) async fn leave(state: &State, link: &Link) {
         server: state.id.clone(),
         boot: state.boot,
     };
-    let told = link.post::<Done>("/v1/servers/leave", &leave);
+    let told = link.post::<Left>("/v1/servers/leave", &leave);
     match tokio::time::timeout(LEAVE_WITHIN, told).await {
-        Ok(Ok(Done {})) => {}
+        Ok(Ok(Left { orders: None })) => {}
+        // Others hold from now on what they have copies of: they begin as soon as this server has stopped.
+        Ok(Ok(Left {
+            orders: Some(orders),
+        })) => {
+            if let Err(error) = orders::obey(state, orders).await {
+                tracing::debug!(%error, "what was to be handed over is not");
+            }
+        }
         Ok(Err(error)) => tracing::debug!(%error, "the master could not be told of the leave"),
         Err(_) => tracing::debug!("the master did not answer to the leave"),
     }

@@ -261,6 +261,7 @@ async fn a_server_whose_disk_fails_ends_and_says_why() {
         config,
         link,
         url().to_string(),
+        stop.clone(),
         stop,
     ));
     until(|| server.state.log.get().is_some()).await;
