@@ -202,10 +202,16 @@ impl Faults {
         let server = self.dice.pick(&servers).clone();
         let client = self.dice.pick(&clients).clone();
         let master = MASTER.to_owned();
-        let (a, b) = match self.dice.weighted(&[1, 2, 4]) {
-            0 => (client, master),
-            1 => (server, master),
-            _ => (client, server),
+        let others: Vec<&String> = servers.iter().filter(|other| **other != server).collect();
+        let between = self.cluster.plan.copied && !others.is_empty() && self.dice.chance(0.4);
+        let (a, b) = if between {
+            (server, (*self.dice.pick(&others)).clone())
+        } else {
+            match self.dice.weighted(&[1, 2, 4]) {
+                0 => (client, master),
+                1 => (server, master),
+                _ => (client, server),
+            }
         };
         if fault == Fault::Cut {
             let time = Duration::from_millis(self.dice.magnitude(2500));

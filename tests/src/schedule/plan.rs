@@ -16,6 +16,10 @@ pub(super) struct ModelPlan {
     pub(super) cyclic: bool,
     pub(super) partitions: u32,
     pub(super) durability: Durability,
+    /// How many copies of each partition it asks for.
+    pub(super) copies: u8,
+    /// How many must be in sync for a push to be taken.
+    pub(super) min_in_sync: u8,
     /// Pushes are fractions whose sums are rounded: only their bits are compared, before and after a crash.
     pub(super) rough: bool,
 }
@@ -57,6 +61,8 @@ pub(super) enum Fault {
 /// One schedule.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Some models have copies.
+    pub(super) copied: bool,
     pub(super) servers: u64,
     pub(super) clients: u64,
     /// Tasks of each client that push and pull.
@@ -130,9 +136,22 @@ impl Plan {
             copy_delay_ms,
         };
         let count = dice.within(2..6);
-        let models = (0..count).map(|at| model(&mut dice, at)).collect();
-        let servers = dice.within(1..4);
+        let mut models: Vec<_> = (0..count).map(|at| model(&mut dice, at)).collect();
+        let mut servers = dice.within(1..4);
+        // Of its own dice: what has no copies is drawn as if there were none.
+        let mut copies = Dice::new(seed).part("copies");
+        let copied = copies.chance(0.6);
+        if copied {
+            servers = copies.within(2..5);
+            for model in &mut models {
+                model.copies = *copies.pick(&[1, 2, 2, 3]);
+                if model.copies > 1 && copies.chance(0.2) {
+                    model.min_in_sync = 2;
+                }
+            }
+        }
         Self {
+            copied,
             servers,
             clients: dice.within(1..4),
             workers: dice.within(1..4),
@@ -149,7 +168,7 @@ impl Plan {
                 floor_bytes: dice.within(1..24) << 10,
                 ..LogOptions::default()
             },
-            faults: faults(&mut dice),
+            faults: faults(&mut dice, copied),
             most_faults: *dice.pick(&[4, 10, 30, 80]),
             fault_every_ms: *dice.pick(&[60, 150, 300, 800]),
         }
@@ -180,11 +199,13 @@ fn model(dice: &mut Dice, at: u64) -> ModelPlan {
         cyclic: dice.chance(0.5),
         partitions: dice.within(1..5) as u32,
         durability: Durability::ALL[dice.weighted(&[1, 2, 3])],
+        copies: 1,
+        min_in_sync: 1,
         rough,
     }
 }
 
-fn faults(dice: &mut Dice) -> Vec<(Fault, u64)> {
+fn faults(dice: &mut Dice, copied: bool) -> Vec<(Fault, u64)> {
     let all = [
         (Fault::Cut, 10),
         (Fault::Sever, 10),
@@ -206,6 +227,11 @@ fn faults(dice: &mut Dice) -> Vec<(Fault, u64)> {
     // Some schedules have all of them, most have some: so that each also happens without the others.
     let share = *dice.pick(&[0.3, 0.6, 1.0]);
     let chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
+    // What a master that adopts finds of a model with copies is the best of those that report, which need not be all.
+    let chosen: Vec<_> = chosen
+        .into_iter()
+        .filter(|(fault, _)| !copied || *fault != Fault::LoseMaster)
+        .collect();
     if chosen.is_empty() {
         vec![(Fault::Cut, 1), (Fault::StopServer, 1)]
     } else {

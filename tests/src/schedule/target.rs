@@ -230,7 +230,9 @@ pub(super) async fn open(client: &Client, plan: &Plan, wish: Wish) -> Result<Arc
                 let builder = $builder
                     .partitioning(partitioning)
                     .partitions(plan.partitions)
-                    .durability(plan.durability);
+                    .durability(plan.durability)
+                    .copies(plan.copies)
+                    .min_in_sync(plan.min_in_sync);
                 Arc::new(match wish {
                     Wish::Open => builder.open().await?,
                     Wish::OpenOrCreate => builder.open_or_create().await?,
