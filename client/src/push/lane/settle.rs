@@ -170,6 +170,8 @@ impl Task {
     /// ends the pause.
     fn schedule(&mut self, groups: Vec<Group>, fresh_map: bool, held: Option<usize>) {
         count(&self.counters.retries, 1);
+        // One that is forgotten already, and made anew since, is not let go once more.
+        let held = held.filter(|id| self.lines.contains_key(id));
         if let Some(line) = held.and_then(|id| self.lines.get_mut(&id)) {
             line.held += 1;
         }
