@@ -117,7 +117,7 @@ impl Replay {
             };
             match item {
                 Item::Record(record) => {
-                    if record.header.offset >= judged.known {
+                    if record.header.offset >= judged.known && self.counts(&record.header) {
                         self.tail.push((record.header, record.payload.clone()));
                     }
                     match record.header.kind {
@@ -233,6 +233,21 @@ impl Replay {
         };
         self.parts.insert(key, part);
         Ok(())
+    }
+
+    /// Whether a record is written anew when the end of the stream is: what a snapshot has is not, and what is of no copy that
+    /// counts. A copy that begins is known by its snapshot from here on.
+    fn counts(&self, header: &Header) -> bool {
+        let key = (header.incarnation, header.partition);
+        let part = self.parts.get(&key);
+        let is_covered = part.is_some_and(|part| header.offset < part.cut);
+        let is_of_another = part.is_some_and(|part| part.replaced) || self.unfounded.contains(&key);
+        match header.kind {
+            Kind::Replace => false,
+            Kind::Release => !is_covered,
+            Kind::Update | Kind::Skip | Kind::Evict => !is_covered && !is_of_another,
+            Kind::Make | Kind::Drop => true,
+        }
     }
 
     /// A copy that came from another server begins here, or one was let go.
