@@ -8,6 +8,8 @@ use glint_protocol::{
     frame::{Group, Kind, ReplyHeader, Request, ResultHeader, Status},
 };
 
+use tokio::time::Instant;
+
 use super::{
     request::{check_distinct, put_result},
     state::{Counters, Slot, State},
@@ -102,16 +104,25 @@ impl Asked<'_, '_> {
         let description = &self.slot.description;
         let partition = self.slot.lock();
         let (epoch, position) = (partition.epoch(), partition.position());
-        let admitted = partition
-            .serves(description)
-            .and_then(|()| partition.admit(description, self.group.header.epoch))
-            .and_then(|()| self.may_answer(state));
-        let checked = match (&admitted, &self.checked) {
-            (Err(error), _) | (Ok(()), Err(error)) => {
+        let asked = &self.group.header;
+        let admitted = if partition.is_holder() {
+            partition
+                .admit(description, asked.epoch)
+                .and_then(|()| self.may_answer(state))
+                .map(|()| None)
+        } else if self.slot.is_installed() {
+            partition
+                .answers(description, asked.read, asked.epoch, Instant::now())
+                .map(Some)
+        } else {
+            Err(partition.elsewhere(description))
+        };
+        let (age_ms, checked) = match (&admitted, &self.checked) {
+            (Err(error), _) | (Ok(_), Err(error)) => {
                 drop(partition);
                 return put_result(out, Err(error), epoch, position);
             }
-            (Ok(()), Ok(checked)) => checked,
+            (Ok(age_ms), Ok(checked)) => (*age_ms, checked),
         };
         let header = ResultHeader {
             status: Status::Values,
@@ -119,7 +130,7 @@ impl Asked<'_, '_> {
             epoch,
             position,
             after_loss: None,
-            age_ms: None,
+            age_ms,
         };
         out.extend_from_slice(&header.encode());
         read::append(partition.values(), description.cols, &checked.sections, out);

@@ -64,7 +64,12 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
             let of_it = held.members.iter().filter(|m| m.peer.is(peer));
             let attached =
                 of_it.filter(|m| matches!(m.phase, Phase::Sending { .. } | Phase::Streaming));
-            attachments.extend(attached.map(|m| (slot.key(), held.epoch(), m.session)));
+            attachments.extend(attached.map(|m| Attachment {
+                key: slot.key(),
+                epoch: held.epoch(),
+                session: m.session,
+                waits: m.waits,
+            }));
         }
     }
     attachments
@@ -88,7 +93,13 @@ async fn speak(state: &Arc<State>, peer: &Peer, attachments: &[Attachment]) {
     peer.answered(Instant::now());
     let lease = pulse.lease_ms * 1000;
     let until = state.origin.micros(sent) + lease - lease / DRIFT;
-    for (&(key, epoch, session), &outcome) in attachments.iter().zip(&heard.outcomes) {
+    for (attachment, &outcome) in attachments.iter().zip(&heard.outcomes) {
+        let &Attachment {
+            key,
+            epoch,
+            session,
+            ..
+        } = attachment;
         if let Outcome::Has(_) = outcome
             && let Some(slot) = state.slot(key)
         {
@@ -130,7 +141,13 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
     state.greets(&hello)?;
     let now = Instant::now();
     state.heard_holder(&hello.server, hello.boot, now);
-    let outcome = |&(key, epoch, session): &Attachment| {
+    let outcome = |attachment: &Attachment| {
+        let &Attachment {
+            key,
+            epoch,
+            session,
+            waits,
+        } = attachment;
         if let Some(slot) = state.slot(key) {
             let mut held = slot.lock();
             if held.known_epoch() > epoch {
@@ -141,6 +158,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
                 && held.loss().is_none()
             {
                 held.promised = Some(now);
+                held.note_beacon(now, waits);
                 return if slot.is_installed() {
                     Outcome::Has(slot.safe.own())
                 } else {

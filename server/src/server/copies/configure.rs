@@ -89,7 +89,6 @@ fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPa
     let forgotten = slot.recovered && !order.copies.is_empty();
     let promised = held
         .promised
-        .take()
         .map(|at| state.origin.micros(at) + lease)
         .or(forgotten.then_some(lease));
     match promised {
@@ -100,6 +99,7 @@ fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPa
         }
         _ => slot.answering.wait_until(0),
     }
+    held.forget_beacons();
     tracing::info!(
         model = %slot.description.model, partition = slot.description.partition, epoch = %order.epoch,
         position = %held.position(), "partition taken over"
@@ -231,7 +231,7 @@ pub(super) fn depose(
         holder,
     });
     held.members.clear();
-    held.promised = None;
+    held.forget_beacons();
     held.hint = hint;
     slot.answering.leased_until(None);
     slot.answering.wait_until(0);

@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use glint_protocol::{
-    Epoch, ErrorBody, ErrorCode, Position, ServerId, copies::CopyRole, error::Hint, ids::Revision,
+    Epoch, ErrorBody, ErrorCode, Position, ServerId, copies::CopyRole, error::Hint,
+    frame::ReadMode, ids::Revision,
 };
 use tokio::time::Instant;
 
@@ -95,6 +96,10 @@ pub(in crate::server) struct Held {
     pub(super) inherited: Position,
     /// When this follower last promised its holder not to serve.
     pub(super) promised: Option<Instant>,
+    /// When the last beacon came that said that acknowledgements wait for this copy.
+    waited_for: Option<Instant>,
+    /// This copy has everything that was acknowledged before.
+    whole_at: Option<Instant>,
     /// The holder before has ceased to serve in favour of this epoch: its lease is not waited for.
     pub(super) yielded: Epoch,
     /// Who holds it, as far as this server knows.
@@ -131,6 +136,8 @@ impl Held {
             inherited: Position(0),
             tail: keeps_tail.then(|| Tail::new(description.value_bytes())),
             promised: None,
+            waited_for: None,
+            whole_at: None,
             yielded: Epoch(0),
             hint: None,
         }
@@ -174,6 +181,61 @@ impl Held {
             detail.epoch = Some(self.known_epoch());
             detail.hint.clone_from(&self.hint);
         })
+    }
+
+    /// A beacon of this attachment has come. It was sent after the one before was answered: so what was acknowledged until that
+    /// came is here, if acknowledgements waited for this copy all the time.
+    pub(super) fn note_beacon(&mut self, now: Instant, waits: bool) {
+        if waits {
+            self.whole_at = self.waited_for.replace(now);
+        } else {
+            (self.waited_for, self.whole_at) = (None, None);
+        }
+    }
+
+    /// Another attachment, or another role: what beacons said counts no more.
+    pub(super) fn forget_beacons(&mut self) {
+        (self.promised, self.waited_for, self.whole_at) = (None, None, None);
+    }
+
+    /// Whether a copy that is not the holder's may answer a pull; how many milliseconds ago its values were whole.
+    ///
+    /// # Errors
+    /// `stale_map` for whoever asks for the latest values, `not_yet` when this copy does not know enough.
+    pub(in crate::server) fn answers(
+        &self,
+        description: &Description,
+        read: ReadMode,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Result<u64, ErrorBody> {
+        let whole = self
+            .whole_at
+            .map(|at| now.saturating_duration_since(at).as_millis() as u64);
+        let age = whole.unwrap_or(u64::MAX);
+        let enough = match read {
+            ReadMode::Latest => return Err(self.elsewhere(description)),
+            ReadMode::Any => true,
+            ReadMode::Within(milliseconds) => age <= milliseconds,
+            ReadMode::AtLeast(position) => self.partition.position() >= position,
+        };
+        if self.partition.loss().is_some() {
+            return Err(self.elsewhere(description));
+        }
+        if !enough || epoch > self.known_epoch() {
+            return Err(ErrorBody::new(
+                ErrorCode::NotYet,
+                format!(
+                    "this copy of partition {} of model '{}' is behind what is asked for; ask its holder",
+                    description.partition, description.model
+                ),
+            )
+            .with(|detail| {
+                detail.epoch = Some(self.known_epoch());
+                detail.hint.clone_from(&self.hint);
+            }));
+        }
+        Ok(age)
     }
 
     /// To be called when the followers have changed.

@@ -166,7 +166,7 @@ fn offered(state: &Arc<State>, from: &ServerId, key: Key, epoch: Epoch, session:
             session,
             holder: Some(from.clone()),
         };
-        held.promised = None;
+        held.forget_beacons();
     }
     Outcome::Attached(Some(last))
 }

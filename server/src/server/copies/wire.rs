@@ -107,8 +107,8 @@ pub(in crate::server) struct Yield {
 /// place 40 (u64 each).
 const HEADER: usize = 48;
 /// Bytes of what a beacon says about one attachment: generation 0, partition 4 (u32 each), model 8, epoch 16, session 24 (u64
-/// each).
-const ATTACHMENT: usize = 32;
+/// each), whether acknowledgements wait for it 32 (u32).
+const ATTACHMENT: usize = 36;
 
 /// What is wrong with a body.
 fn malformed(why: &str) -> ErrorBody {
@@ -287,18 +287,27 @@ fn append(mut content: Bytes) -> Result<Content, ErrorBody> {
 }
 
 /// An attachment that a beacon speaks for.
-pub(super) type Attachment = (Key, Epoch, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attachment {
+    pub(super) key: Key,
+    pub(super) epoch: Epoch,
+    pub(super) session: u64,
+    /// Whether acknowledgements wait for its word: then it has everything that was acknowledged before.
+    pub(super) waits: bool,
+}
 
 /// A beacon's body.
 pub(super) fn encode_beacon(hello: &Hello, attachments: &[Attachment]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + attachments.len() * ATTACHMENT);
     put_hello(&mut out, hello);
-    for &((incarnation, partition), epoch, session) in attachments {
+    for attachment in attachments {
+        let (incarnation, partition) = attachment.key;
         out.extend_from_slice(&incarnation.generation.to_le_bytes());
         out.extend_from_slice(&partition.to_le_bytes());
         out.extend_from_slice(&incarnation.model.0.to_le_bytes());
-        out.extend_from_slice(&epoch.0.to_le_bytes());
-        out.extend_from_slice(&session.to_le_bytes());
+        out.extend_from_slice(&attachment.epoch.0.to_le_bytes());
+        out.extend_from_slice(&attachment.session.to_le_bytes());
+        out.extend_from_slice(&u32::from(attachment.waits).to_le_bytes());
     }
     out
 }
@@ -317,8 +326,12 @@ pub(super) fn decode_beacon(mut body: Bytes) -> Result<(Hello, Vec<Attachment>),
             generation: u32_at(bytes, 0),
             model: ModelId(u64_at(bytes, 8)),
         };
-        let key = (incarnation, u32_at(bytes, 4));
-        (key, Epoch(u64_at(bytes, 16)), u64_at(bytes, 24))
+        Attachment {
+            key: (incarnation, u32_at(bytes, 4)),
+            epoch: Epoch(u64_at(bytes, 16)),
+            session: u64_at(bytes, 24),
+            waits: u32_at(bytes, 32) != 0,
+        }
     };
     Ok((
         hello,
@@ -411,7 +424,13 @@ mod tests {
 
     #[test]
     fn beacons_survive_their_bytes() {
-        let attachments = vec![(KEY, Epoch(1), 2), (KEY, Epoch(3), 4)];
+        let attachment = |epoch, waits| Attachment {
+            key: KEY,
+            epoch: Epoch(epoch),
+            session: 4,
+            waits,
+        };
+        let attachments = vec![attachment(1, true), attachment(3, false)];
         let body = Bytes::from(encode_beacon(&hello(), &attachments));
         assert_eq!(decode_beacon(body.clone()).unwrap(), (hello(), attachments));
         assert!(decode_beacon(body.slice(..body.len() - 1)).is_err());
