@@ -247,6 +247,11 @@ impl Partition {
         self.position
     }
 
+    /// The last record was written at this epoch, though the partition may be at a later one.
+    pub fn written_at(&mut self, epoch: Epoch) {
+        self.last = epoch;
+    }
+
     /// Merges values without the ledger: for measuring what the ledger costs.
     pub fn merge_only(&mut self, rule: Rule, cols: u32, sections: &[Section<'_>]) {
         rule::apply(&mut self.values, rule, cols, sections);

@@ -64,5 +64,6 @@ pub(crate) fn apply(
     };
     partition.raise_epoch(header.epoch);
     partition.apply(description.rule, description.cols, record);
+    partition.written_at(header.epoch);
     Ok(())
 }

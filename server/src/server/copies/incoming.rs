@@ -129,6 +129,9 @@ pub(super) struct Arriving {
     pub(super) copies: BTreeMap<Key, Incoming>,
     /// Per partition: attachments up to this one are not taken any more.
     floors: BTreeMap<Key, (Epoch, u64)>,
+    /// Per partition: the last attachment whose state began to arrive. It does so once: a late copy of what it began with would
+    /// otherwise bring back what has been put in place already, and records would be in twice.
+    begun: BTreeMap<Key, (Epoch, u64)>,
 }
 
 impl Arriving {
@@ -137,6 +140,19 @@ impl Arriving {
         self.floors
             .get(&key)
             .is_none_or(|floor| *floor < (epoch, session))
+    }
+
+    /// Whether the state of this attachment, or of a later one, has begun to arrive.
+    pub(super) fn has_begun(&self, key: Key, epoch: Epoch, session: u64) -> bool {
+        self.begun
+            .get(&key)
+            .is_some_and(|begun| *begun >= (epoch, session))
+    }
+
+    /// The state of a copy begins to arrive.
+    pub(super) fn begin(&mut self, key: Key, incoming: Incoming) {
+        self.begun.insert(key, (incoming.epoch, incoming.session));
+        self.copies.insert(key, incoming);
     }
 }
 
@@ -183,5 +199,6 @@ impl Receiving {
         let mut arriving = self.lock();
         arriving.copies.retain(|key, _| !gone(key));
         arriving.floors.retain(|key, _| !gone(key));
+        arriving.begun.retain(|key, _| !gone(key));
     }
 }

@@ -197,13 +197,8 @@ fn begin(
         if !arriving.admits(key, epoch, session) {
             return Outcome::Stranger;
         }
-        if let Some(incoming) = arriving.copies.get(&key) {
-            if (incoming.epoch, incoming.session) == (epoch, session) {
-                return Outcome::Pending;
-            }
-            if (incoming.epoch, incoming.session) > (epoch, session) {
-                return Outcome::Stranger;
-            }
+        if arriving.has_begun(key, epoch, session) {
+            return Outcome::Pending;
         }
     }
     let incoming = match Incoming::begin(key, (epoch, session), from.clone(), content) {
@@ -228,7 +223,11 @@ fn begin(
         );
         return Outcome::Full;
     }
-    state.receiving.lock().copies.insert(key, incoming);
+    let mut arriving = state.receiving.lock();
+    // Another copy of this request may have been faster.
+    if !arriving.has_begun(key, epoch, session) {
+        arriving.begin(key, incoming);
+    }
     Outcome::Pending
 }
 
