@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::{
     attach,
     configure::DRIFT,
-    held::{Held, Phase, Role},
+    held::{Held, Phase},
     peer::Peer,
+    receive::is_attached,
     stream::post,
     wire::{Answer, Attachment, Heard, Outcome, Yield, decode_beacon, encode_beacon},
 };
@@ -153,10 +154,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
             if held.known_epoch() > epoch {
                 return Outcome::Refused(held.known_epoch());
             }
-            if let Role::Follower(following) = &held.role
-                && (following.epoch, following.session) == (epoch, session)
-                && held.loss().is_none()
-            {
+            if is_attached(state, &slot, &held, epoch, session) {
                 held.promised = Some(now);
                 held.note_beacon(now, waits);
                 return if slot.is_installed() {

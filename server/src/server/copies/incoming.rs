@@ -161,6 +161,11 @@ impl Receiving {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the whole state comes by this attachment: then a copy that was there before takes no part in it.
+    pub(super) fn brings_all(&self, key: Key, epoch: Epoch, session: u64) -> bool {
+        self.lock().begun.get(&key) == Some(&(epoch, session))
+    }
+
     /// Whether the state of this attachment is arriving.
     pub(super) fn is_receiving(&self, key: Key, epoch: Epoch, session: u64) -> bool {
         let arriving = self.lock();

@@ -8,7 +8,7 @@ use glint_protocol::{Epoch, ErrorBody, ErrorCode, Position, ServerId};
 pub(in crate::server) use super::incoming::Receiving;
 use super::{
     configure, detach,
-    held::{Following, Role},
+    held::{Following, Held, Role},
     incoming::{Broken, Incoming},
     install::install,
     wire::{Answer, Answers, Content, Frame, Key, Outcome, decode},
@@ -121,17 +121,32 @@ fn present(state: &State, key: Key, epoch: Epoch, session: u64) -> Outcome {
         return Outcome::Stranger;
     };
     let held = slot.lock();
-    match &held.role {
-        Role::Follower(f) if (f.epoch, f.session) == (epoch, session) => {
-            if slot.is_installed() {
-                Outcome::Has(slot.safe.own())
-            } else {
-                Outcome::Pending
-            }
+    if is_attached(state, &slot, &held, epoch, session) {
+        if slot.is_installed() {
+            Outcome::Has(slot.safe.own())
+        } else {
+            Outcome::Pending
         }
-        _ if held.known_epoch() > epoch => Outcome::Refused(held.known_epoch()),
-        _ => Outcome::Stranger,
+    } else if held.known_epoch() > epoch {
+        Outcome::Refused(held.known_epoch())
+    } else {
+        Outcome::Stranger
     }
+}
+
+/// Whether a copy takes what comes by this attachment: one that is going to be replaced by it does not, or records that are in
+/// what replaces it would be missing there.
+pub(super) fn is_attached(
+    state: &State,
+    slot: &Slot,
+    held: &Held,
+    epoch: Epoch,
+    session: u64,
+) -> bool {
+    let named = matches!(&held.role, Role::Follower(f) if (f.epoch, f.session) == (epoch, session));
+    named
+        && held.loss().is_none()
+        && (slot.is_of(epoch, session) || !state.receiving.brings_all(slot.key(), epoch, session))
 }
 
 /// An attachment begins: records of it, and of no other, are taken from now on.
@@ -260,9 +275,7 @@ fn append(
 ) -> Pending {
     if let Some(slot) = state.slot(key) {
         let mut held = slot.lock();
-        let of_it =
-            matches!(&held.role, Role::Follower(f) if (f.epoch, f.session) == (epoch, session));
-        if of_it && held.loss().is_none() {
+        if is_attached(state, &slot, &held, epoch, session) {
             if header.position <= held.position() {
                 // It came before.
             } else if !replayed::follows(&held, header) {
