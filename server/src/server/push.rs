@@ -75,7 +75,13 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
             }
             let (position, before) = (held.position(), held.last_epoch());
             let room = slot.room(&held);
-            let verdict = held.judge_and_apply(&slot.description, pushed, checked, room);
+            let mut verdict = held.judge_and_apply(&slot.description, pushed, checked, room);
+            if verdict.repeated
+                && let Err(error) = slot.has_copies(&held)
+            {
+                // What was taken by more copies may be on fewer now.
+                verdict.outcome = Outcome::Refused(error);
+            }
             if held.position() != position && slot.is_recorded() {
                 // Under the same lock: the log and the followers have the records of a partition in their order. A follower
                 // may have come since it was looked whether there is one.

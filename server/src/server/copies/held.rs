@@ -267,10 +267,13 @@ impl Held {
         }
     }
 
-    /// How many copies are in sync by the master's word, this one included.
+    /// How many copies are in sync by the master's word, this one included; not those that it was asked to take out, since it
+    /// may have.
     pub(in crate::server) fn in_sync(&self) -> usize {
         let others = self.members.iter();
-        1 + others.filter(|m| m.role == CopyRole::InSync).count()
+        1 + others
+            .filter(|m| m.role == CopyRole::InSync && !m.given_up)
+            .count()
     }
 
     /// Whether what is on its way to a copy that acknowledgements wait for is more than may be.

@@ -237,7 +237,11 @@ impl Slot {
         self.durable.as_ref().map_or(Ok(()), Durable::room)
     }
 
-    fn copies_admit(&self, held: &Held) -> Result<(), ErrorBody> {
+    /// Whether there are as many copies in sync as the model asks for.
+    ///
+    /// # Errors
+    /// `not_enough_copies`.
+    pub(in crate::server) fn has_copies(&self, held: &Held) -> Result<(), ErrorBody> {
         let (needed, has) = (usize::from(self.spec.min_in_sync()), held.in_sync());
         if has < needed {
             return Err(ErrorBody::new(
@@ -249,6 +253,11 @@ impl Slot {
                 ),
             ));
         }
+        Ok(())
+    }
+
+    fn copies_admit(&self, held: &Held) -> Result<(), ErrorBody> {
+        self.has_copies(held)?;
         if held.is_congested() {
             return Err(ErrorBody::new(
                 ErrorCode::Busy,
