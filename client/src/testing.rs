@@ -327,7 +327,7 @@ impl Fake {
                 version: "0".into(),
                 servers: Vec::new(),
                 models: Vec::new(),
-                transfers: Default::default(),
+                transfers: glint_protocol::control::Transfers::default(),
                 refused: Vec::new(),
                 adoption: None,
             };
