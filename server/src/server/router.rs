@@ -75,7 +75,10 @@ async fn take_copies(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Answer<Json<copies::Answers>> {
-    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    let body = state
+        .copied_bodies
+        .read(request.into_body(), COPIES)
+        .await?;
     Ok(Json(copies::take(&state, body.freeze()).await?))
 }
 
@@ -83,12 +86,18 @@ async fn hear_beacon(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Answer<Json<copies::Heard>> {
-    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    let body = state
+        .copied_bodies
+        .read(request.into_body(), COPIES)
+        .await?;
     Ok(Json(copies::hear_beacon(&state, body.freeze())?))
 }
 
 async fn hear_yield(Shared(state): Shared<Arc<State>>, request: Request) -> Answer<Json<Done>> {
-    let body = state.bodies.read(request.into_body(), COPIES).await?;
+    let body = state
+        .copied_bodies
+        .read(request.into_body(), COPIES)
+        .await?;
     copies::hear_yield(&state, body.as_ref())?;
     Ok(Json(Done {}))
 }

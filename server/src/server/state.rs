@@ -67,6 +67,8 @@ pub(super) struct State {
     /// Where it runs.
     pub(super) labels: Labels,
     pub(super) bodies: Bodies,
+    /// Memory for what holders send: of its own, so that servers that wait for each other do not take it from each other.
+    pub(super) copied_bodies: Bodies,
     /// What it holds: replaced as a whole, so that requests look it up without a lock.
     pub(super) models: ArcSwap<Models>,
     /// Held while orders are obeyed, one after another.
@@ -159,6 +161,7 @@ impl State {
             capacity_bytes: config.capacity_bytes,
             labels: config.labels.clone(),
             bodies: Bodies::new(config.buffer_bytes),
+            copied_bodies: Bodies::new(config.buffer_bytes / 2),
             models: ArcSwap::default(),
             obeying: tokio::sync::Mutex::default(),
             registered: AtomicBool::new(false),

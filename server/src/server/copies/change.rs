@@ -81,9 +81,6 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
     let level = held.inherited.max(slot.safe.safe());
     let patience = suspicion * PATIENCE;
     for member in &mut held.members {
-        if member.phase == Phase::New && member.role != CopyRole::Former {
-            attach::offer(slot, epoch, member);
-        }
         let has = member.has.unwrap_or_default();
         let stuck = match member.behind {
             Some((before, since)) if before == has && has < position => {
@@ -101,6 +98,16 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
                 silent, "a follower does not keep up; going on without it"
             );
             member.given_up = true;
+        }
+        let attached = matches!(member.phase, Phase::Sending { .. } | Phase::Streaming);
+        if silent && attached && !member.waits {
+            // Nothing gathers for one that does not answer; it is offered everything again when it does.
+            member.peer.forget(slot.key(), member.session);
+            member.session = state.next_session();
+            member.phase = Phase::New;
+        }
+        if member.phase == Phase::New && member.role != CopyRole::Former && !silent {
+            attach::offer(slot, epoch, member);
         }
         // The holder waits for it first, and needs its promise; then the master is asked.
         let has_all = member.has.is_some_and(|has| has >= level);

@@ -82,6 +82,9 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// A payload that is copied rather than kept with the body that it came in.
+const SMALL: usize = 16 << 10;
+
 /// What the lock of a slot guards.
 #[derive(Debug)]
 pub(in crate::server) struct Held {
@@ -251,6 +254,10 @@ impl Held {
     /// Sends a record that was applied just now to everyone who is attached.
     pub(in crate::server) fn copy_out(&mut self, key: Key, header: Header, payload: &Bytes) {
         let epoch = self.partition.epoch();
+        // A payload is a part of a request's body: waiting for a follower, a small one would keep all of that.
+        let small = payload.len() <= SMALL && !self.members.is_empty();
+        let copied = small.then(|| Bytes::copy_from_slice(payload));
+        let payload = copied.as_ref().unwrap_or(payload);
         for member in &self.members {
             if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) {
                 member.peer.send(Frame::append(

@@ -135,6 +135,15 @@ impl Peer {
         taken
     }
 
+    /// Does not send what waits of an attachment.
+    pub(super) fn forget(&self, key: Key, session: u64) {
+        let mut queue = lock(&self.0.streams[Self::stream(key)].queue);
+        queue
+            .frames
+            .retain(|frame| (frame.key, frame.session) != (key, session));
+        queue.bytes = queue.frames.iter().map(Frame::bytes).sum();
+    }
+
     /// Waits until something is put into a stream.
     pub(super) async fn woken(&self, stream: usize) {
         self.0.streams[stream].wake.notified().await;
