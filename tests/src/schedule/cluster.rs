@@ -246,6 +246,8 @@ impl Cluster {
             // As seldom as may be: they were most of what is sent.
             heartbeat: MasterConfig::default().silent_after / 3,
             max_deadline_ms: self.plan.max_deadline.as_millis() as u64,
+            // Elsewhere holders stay, so that the checker knows them.
+            rebalance: self.plan.copied,
             ..MasterConfig::default()
         };
         let storage = Arc::new(Files::new(disk));

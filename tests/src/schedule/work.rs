@@ -189,8 +189,8 @@ impl Session {
     /// Finds out who holds its partitions.
     async fn place(&self, plan: &ModelPlan, target: &Arc<dyn Target>) {
         let (truth, incarnation) = (&self.cluster.truth, target.handle().incarnation);
-        // Where there are copies, holders change.
-        if plan.copies > 1 || truth.is_placed(incarnation) {
+        // Where there are copies, or partitions move, holders change.
+        if self.cluster.plan.copied || truth.is_placed(incarnation) {
             return;
         }
         if let Ok(map) = self.client.map(&plan.name).await
