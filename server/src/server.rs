@@ -8,12 +8,14 @@
 //! - `orders`: what the master tells it to hold and to drop
 //! - `opening`: reading the data directory at the start
 //! - `registration`, `link`: making itself known to the master, and staying so
+//! - `departure`: taking leave
 //! - `eviction`: forgetting idle lanes
 //! - `status`: what it holds and has done
 //!
 //! It touches the outside only through its [`World`].
 
 mod copies;
+mod departure;
 mod durable;
 mod eviction;
 mod json;
@@ -50,6 +52,21 @@ use state::State;
 /// Bytes a second at which states of partitions are sent to other servers, unless told otherwise.
 pub const MOVE_RATE: u64 = 128 << 20;
 
+/// How long a server may take to move what it holds before it ends, unless told otherwise: less than Kubernetes waits.
+pub const GRACE: Duration = Duration::from_secs(25);
+
+/// What becomes of what a server holds when it is told to end. What others have copies of is theirs at once in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnShutdown {
+    /// It is moved to other servers first, as far as they have room and the time lasts.
+    Drain,
+    /// It is on the disk before the end, if its durability is `async` or `sync`.
+    #[default]
+    Flush,
+    /// Nothing: what `async` models had not synced is left to the operating system.
+    Nothing,
+}
+
 /// How a server behaves.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -76,6 +93,10 @@ pub struct ServerConfig {
     pub log: LogOptions,
     /// Bytes a second at which states of partitions are sent to other servers; none without a limit.
     pub move_rate: Option<u64>,
+    /// What becomes of what it holds when it is told to end.
+    pub on_shutdown: OnShutdown,
+    /// How long that may take.
+    pub grace: Duration,
     /// Bounds of its connections.
     pub limits: Limits,
 }
@@ -95,6 +116,8 @@ impl ServerConfig {
             disk: None,
             log: LogOptions::default(),
             move_rate: Some(MOVE_RATE),
+            on_shutdown: OnShutdown::default(),
+            grace: GRACE,
             limits: Limits::default(),
         }
     }
@@ -188,19 +211,13 @@ pub async fn run(
         shutdown.child_token(),
         stop.clone(),
     );
-    let departure = {
-        let (state, link) = (Arc::clone(&server.state), link.clone());
-        let (shutdown, stop) = (shutdown.clone(), stop.clone());
-        async move {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = shutdown.cancelled() => {}
-            }
-            registration::leave(&state, &link).await;
-            stop.cancel();
-        }
-    };
+    let departure = departure::run(
+        Arc::clone(&server.state),
+        link.clone(),
+        config.clone(),
+        shutdown.clone(),
+        stop.clone(),
+    );
     spawn(Box::pin(departure));
     let ends = stop.clone();
     spawn(Box::pin(async move {
@@ -233,7 +250,9 @@ pub async fn run(
         tracing::error!(%id, %error, "server ended");
         return Err(error);
     }
-    server.flush().await?;
+    if config.on_shutdown != OnShutdown::Nothing {
+        server.flush().await?;
+    }
     tracing::info!(%id, "server stopped");
     Ok(())
 }

@@ -161,9 +161,27 @@ pub(crate) struct Server {
     /// The zone that the machine is in: copies are kept in different ones, as far as there are any.
     #[arg(long, value_name = "NAME", env = "GLINT_ZONE")]
     zone: Option<String>,
+    /// How fast partitions are sent to other servers, per second, such as 128MiB; 0 for as fast as it goes.
+    #[arg(long, value_name = "BYTES", default_value = "128MiB")]
+    move_rate: Bytes,
+    /// What becomes of what it holds when it is told to end: drain moves it to others first, flush has it on its disk, none does
+    /// neither. What others have copies of is theirs at once.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Ending::Flush, env = "GLINT_ON_SHUTDOWN")]
+    on_shutdown: Ending,
+    /// How long that may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    grace_seconds: u64,
     /// How much values may take, such as 8GiB; 80 % of the memory of this machine or container unless said.
     #[arg(long, value_name = "BYTES")]
     memory: Option<Bytes>,
+}
+
+/// What becomes of what a server holds when it is told to end.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Ending {
+    Drain,
+    Flush,
+    None,
 }
 
 /// What is done to servers, not by them.

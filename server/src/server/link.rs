@@ -60,9 +60,14 @@ impl Link {
         }
     }
 
+    /// Posts nothing to a path, and reads the answer.
+    pub(super) async fn post_to<T: DeserializeOwned>(&self, path: &str) -> Result<T, LinkError> {
+        self.exchange(path, &()).await
+    }
+
     async fn exchange<T: DeserializeOwned>(
         &self,
-        path: &'static str,
+        path: &str,
         body: &impl Serialize,
     ) -> Result<T, LinkError> {
         let internal = |why: String| LinkError::Refused(ErrorBody::new(ErrorCode::Internal, why));
