@@ -15,6 +15,7 @@ use crate::{
     ledger::{self, Path, Push},
     limits::Limits,
     machine::Machine,
+    placement,
     report::{self, Goal, Report},
     worker::Outcome,
     workload::{Sending, Sizes, Workload},
@@ -57,6 +58,7 @@ async fn direct(run: &Run) -> anyhow::Result<()> {
     bench.workloads().await?;
     durable::measure(&mut bench).await?;
     bench.exactly_once().await?;
+    placement::measure(&mut bench);
 
     println!("\n{}\n", machine.describe());
     println!("{}", bench.report.table());

@@ -3,7 +3,7 @@
 //! One process of this binary directs ([`direct`]): it starts a master and servers of the release binary `glint`
 //! ([`cluster`]), and runs itself again as a child for every measurement, so that each starts in a fresh process: the
 //! limits of the machine ([`limits`], [`disk`]), a worker with one workload ([`worker`]), the cost of exactly-once
-//! ([`ledger`]) and of durability ([`durable`]).
+//! ([`ledger`]) and of durability ([`durable`]). How long the master thinks ([`placement`]) is measured in the first one.
 //! What comes out is put together in [`report`]; [`workload`] says what is measured, `docs/performance.md` why.
 
 mod cluster;
@@ -14,6 +14,7 @@ mod instructions;
 mod ledger;
 mod limits;
 mod machine;
+mod placement;
 mod report;
 mod statistics;
 mod worker;
@@ -46,7 +47,7 @@ struct Run {
     /// Rounds; each measures the machine's limits and then every workload once
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory', 'exactly-once', 'async', 'sync',
+    /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory', 'exactly-once', 'async', 'sync', 'placement',
     /// 'replay' or 'snapshot'
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,

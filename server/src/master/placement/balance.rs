@@ -1,6 +1,9 @@
 //! From full servers to empty ones: one copy at a time, from the most loaded to the least, never more than evens them out.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::{
+    collections::{BTreeMap, BinaryHeap, HashMap, btree_map::Entry},
+    ops::Bound,
+};
 
 use super::{
     Partition, Reason, Target,
@@ -12,69 +15,120 @@ const SAMPLES: usize = 8;
 
 /// Changes the targets so that copies are as far apart as they can be and loads are even.
 pub(super) fn balance(ground: &mut Ground, partitions: &[Partition], targets: &mut [Target]) {
-    let mut work = Work::new(ground, partitions, targets);
-    work.move_apart();
+    let mut turn = 0;
+    for (partition, target) in partitions.iter().zip(targets.iter_mut()) {
+        move_apart(ground, partition, target, &mut turn);
+    }
+    let mut work = Work::new(ground, partitions, targets, turn);
     while work.even_out() {}
+}
+
+/// Copies that share a zone or a node, though others have room for them. The later ones give way: the first is most often the
+/// holder.
+fn move_apart(ground: &mut Ground, partition: &Partition, target: &mut Target, turn: &mut u32) {
+    for at in (0..target.servers.len()).rev() {
+        let server = target.servers[at];
+        let now = ground.apart(server, &target.servers);
+        if now == Apart::Zones {
+            continue;
+        }
+        let others = others(target, server);
+        let wider = [Apart::Zones, Apart::Nodes]
+            .into_iter()
+            .filter(|&apart| apart > now);
+        let found = wider
+            .into_iter()
+            .find_map(|apart| ground.best(need(partition), &others, apart));
+        let Some(to) = found.filter(|&to| to != server) else {
+            continue;
+        };
+        *turn += 1;
+        target.servers[at] = to;
+        target.reason = target.reason.min(Reason::Apart);
+        target.turn = *turn;
+        ground.take(server, partition.bytes);
+        ground.put(to, partition.bytes);
+    }
+}
+
+fn others(target: &Target, server: u32) -> Vec<u32> {
+    target
+        .servers
+        .iter()
+        .copied()
+        .filter(|&s| s != server)
+        .collect()
+}
+
+fn need(partition: &Partition) -> Need {
+    Need {
+        bytes: partition.bytes,
+        durable: partition.durable,
+    }
 }
 
 struct Work<'a> {
     ground: &'a mut Ground,
     partitions: &'a [Partition],
     targets: &'a mut [Target],
-    /// Per server, its copies by size.
-    copies: Vec<BTreeMap<u64, Vec<u32>>>,
-    /// Per server and model, how many copies; only for servers that something came to or left.
-    of_model: HashMap<u32, HashMap<u32, u32>>,
+    /// Per server, the partitions that it had before, and the size of the largest that it has.
+    had: Vec<Vec<u32>>,
+    largest: Vec<u64>,
+    /// Per server that something came to or left, its copies; none of the others are needed.
+    copies: Vec<Option<Copies>>,
     /// Bytes per live server.
     mean: u64,
     turn: u32,
 }
 
+/// The copies of one server.
+#[derive(Default)]
+struct Copies {
+    by_size: BTreeMap<u64, Vec<u32>>,
+    of_model: HashMap<u32, u32>,
+}
+
 impl<'a> Work<'a> {
-    fn new(ground: &'a mut Ground, partitions: &'a [Partition], targets: &'a mut [Target]) -> Self {
+    fn new(
+        ground: &'a mut Ground,
+        partitions: &'a [Partition],
+        targets: &'a mut [Target],
+        turn: u32,
+    ) -> Self {
         let live: Vec<u32> = ground.live_servers().collect();
         let bytes: u128 = live.iter().map(|&s| u128::from(ground.bytes_on(s))).sum();
-        let mut copies = vec![BTreeMap::<u64, Vec<u32>>::new(); ground.count()];
+        let mut had = vec![Vec::new(); ground.count()];
+        let mut largest = vec![0; ground.count()];
         for (index, (partition, target)) in partitions.iter().zip(targets.iter()).enumerate() {
-            for &server in target.servers.iter().filter(|&&s| ground.is_live(s)) {
-                let of_size = copies[server as usize].entry(partition.bytes).or_default();
-                of_size.push(index as u32);
+            for &server in &target.servers {
+                had[server as usize].push(index as u32);
+                let largest = &mut largest[server as usize];
+                *largest = partition.bytes.max(*largest);
             }
         }
         Self {
             mean: (bytes / live.len().max(1) as u128) as u64,
+            copies: std::iter::repeat_with(|| None)
+                .take(ground.count())
+                .collect(),
             ground,
             partitions,
             targets,
-            copies,
-            of_model: HashMap::new(),
-            turn: 0,
+            had,
+            largest,
+            turn,
         }
     }
 
-    /// Copies that share a zone or a node, though others have room for them.
-    fn move_apart(&mut self) {
-        for index in 0..self.partitions.len() as u32 {
-            let servers = self.targets[index as usize].servers.clone();
-            if servers.len() < 2 {
-                continue;
+    fn copies(&mut self, server: u32) -> &mut Copies {
+        let (had, partitions) = (&self.had[server as usize], self.partitions);
+        self.copies[server as usize].get_or_insert_with(|| {
+            let mut copies = Copies::default();
+            for &index in had {
+                copies.add(index, &partitions[index as usize]);
             }
-            // The later copies give way: the first is most often the holder.
-            for &server in servers.iter().rev() {
-                let others = self.others(index, server);
-                let now = self.ground.apart(server, &others);
-                let wider = [Apart::Zones, Apart::Nodes]
-                    .into_iter()
-                    .filter(|&apart| apart > now);
-                let need = self.need(index);
-                let found = wider
-                    .into_iter()
-                    .find_map(|apart| self.ground.best(need, &others, apart));
-                if let Some(to) = found.filter(|&to| to != server) {
-                    self.relocate(index, server, to, Reason::Apart);
-                }
-            }
-        }
+            copies
+        })
     }
 
     /// One pass over the servers, the most loaded first; whether anything moved.
@@ -88,10 +142,7 @@ impl<'a> Work<'a> {
             if now != bytes {
                 continue;
             }
-            let Some((&largest, _)) = self.copies[server as usize].last_key_value() else {
-                continue;
-            };
-            if now - self.ground.least() <= largest {
+            if now - self.ground.least() <= self.largest[server as usize] {
                 continue;
             }
             if let Some(to) = self.relieve(server) {
@@ -109,115 +160,123 @@ impl<'a> Work<'a> {
         let gap = bytes - self.ground.least();
         // Neither below the mean, nor past the other.
         let enough = (gap / 2).min(bytes.saturating_sub(self.mean));
-        let sizes = &self.copies[server as usize];
-        let smaller = sizes
-            .range(1..=enough.max(1))
-            .rev()
-            .map(|(&size, _)| size)
-            .filter(|&s| s <= enough);
-        let larger = sizes.range(enough + 1..gap).map(|(&size, _)| size);
-        let sizes: Vec<u64> = smaller.chain(larger).collect();
-        for size in sizes {
-            if let Some((index, to)) = self.choose(server, size) {
-                self.relocate(index, server, to, Reason::Balance);
+        let mut limit = Some(enough);
+        // The largest that is small enough, then smaller ones; then the smallest of the others.
+        while let Some(size) = limit.and_then(|limit| self.copies(server).at_most(limit)) {
+            if let Some(to) = self.relieve_of(server, size) {
                 return Some(to);
             }
+            limit = size.checked_sub(1).filter(|&limit| limit > 0);
+        }
+        let mut limit = enough;
+        while let Some(size) = self.copies(server).above(limit).filter(|&size| size < gap) {
+            if let Some(to) = self.relieve_of(server, size) {
+                return Some(to);
+            }
+            limit = size;
         }
         None
     }
 
-    /// Of the copies of this size, one that may move, if possible one whose model the other has least of.
-    fn choose(&mut self, server: u32, size: u64) -> Option<(u32, u32)> {
-        let all = self.copies[server as usize].get(&size)?;
-        let stride = (all.len() / SAMPLES).max(1);
-        let candidates: Vec<u32> = all.iter().copied().step_by(stride).collect();
-        let mut best: Option<((i64, u32), u32)> = None;
-        for index in candidates {
-            if let Some(to) = self.destination(server, index) {
-                let model = self.partitions[index as usize].model;
-                let gain = i64::from(self.count(to, model)) - i64::from(self.count(server, model));
-                if best.is_none_or(|(rank, _)| (gain, index) < rank) {
-                    best = Some(((gain, index), to));
+    /// Moves one of the copies of this size that may move, if possible one whose model the other has least of; where to.
+    fn relieve_of(&mut self, server: u32, size: u64) -> Option<u32> {
+        let of_size = self.copies(server).by_size.get(&size)?;
+        let count = of_size.len();
+        let stride = (count / SAMPLES).max(1);
+        let mut best: Option<((i64, u32), usize, u32)> = None;
+        for at in (0..count).step_by(stride) {
+            let index = self.copies(server).by_size.get(&size)?[at];
+            let Some(to) = self.destination(server, index) else {
+                continue;
+            };
+            let model = self.partitions[index as usize].model;
+            let gain = i64::from(self.copies(to).count(model))
+                - i64::from(self.copies(server).count(model));
+            if best.is_none_or(|(rank, ..)| (gain, index) < rank) {
+                best = Some(((gain, index), at, to));
+            }
+        }
+        if best.is_none() && stride > 1 {
+            for at in 0..count {
+                let index = self.copies(server).by_size.get(&size)?[at];
+                if let Some(to) = self.destination(server, index) {
+                    best = Some(((0, index), at, to));
+                    break;
                 }
             }
         }
-        if let Some(((_, index), to)) = best {
-            return Some((index, to));
-        }
-        let all = self.copies[server as usize].get(&size)?;
-        all.iter()
-            .find_map(|&index| Some((index, self.destination(server, index)?)))
+        let ((_, index), at, to) = best?;
+        self.relocate(index, at, server, to);
+        Some(to)
     }
 
-    /// The least loaded server that may have this copy instead, and is less loaded even then; copies stay as far apart.
+    /// The least loaded server that may have this copy instead, if it has less by more than a partition; copies stay as far
+    /// apart.
     fn destination(&self, server: u32, index: u32) -> Option<u32> {
-        let others = self.others(index, server);
+        let partition = &self.partitions[index as usize];
+        let others = others(&self.targets[index as usize], server);
         let apart = self.ground.apart(server, &others);
-        let to = self.ground.best(self.need(index), &others, apart)?;
-        let size = self.partitions[index as usize].bytes;
+        let to = self.ground.best(need(partition), &others, apart)?;
         let gap = self
             .ground
             .bytes_on(server)
             .checked_sub(self.ground.bytes_on(to))?;
-        (to != server && size < gap).then_some(to)
+        (to != server && gap > self.largest[server as usize]).then_some(to)
     }
 
-    fn relocate(&mut self, index: u32, from: u32, to: u32, reason: Reason) {
+    /// The copy stands at this place among those of its size.
+    fn relocate(&mut self, index: u32, at: usize, from: u32, to: u32) {
         let partition = &self.partitions[index as usize];
-        let (bytes, model) = (partition.bytes, partition.model);
         let target = &mut self.targets[index as usize];
         for server in &mut target.servers {
             if *server == from {
                 *server = to;
             }
         }
-        target.reason = target.reason.min(reason);
         self.turn += 1;
+        target.reason = target.reason.min(Reason::Balance);
         target.turn = self.turn;
-        self.ground.take(from, bytes);
-        self.ground.put(to, bytes);
-        if let Some(of_size) = self.copies[from as usize].get_mut(&bytes) {
-            if let Some(at) = of_size.iter().position(|&p| p == index) {
-                of_size.swap_remove(at);
-            }
-            if of_size.is_empty() {
-                self.copies[from as usize].remove(&bytes);
+        self.ground.take(from, partition.bytes);
+        self.ground.put(to, partition.bytes);
+        self.copies(from).remove(at, partition);
+        self.largest[from as usize] = self.copies(from).at_most(u64::MAX).unwrap_or(0);
+        self.copies(to).add(index, partition);
+        self.largest[to as usize] = self.largest[to as usize].max(partition.bytes);
+    }
+}
+
+impl Copies {
+    fn add(&mut self, index: u32, partition: &Partition) {
+        self.by_size.entry(partition.bytes).or_default().push(index);
+        *self.of_model.entry(partition.model).or_default() += 1;
+    }
+
+    fn remove(&mut self, at: usize, partition: &Partition) {
+        if let Entry::Occupied(mut of_size) = self.by_size.entry(partition.bytes) {
+            of_size.get_mut().swap_remove(at);
+            if of_size.get().is_empty() {
+                of_size.remove();
             }
         }
-        self.copies[to as usize]
-            .entry(bytes)
-            .or_default()
-            .push(index);
-        for (server, change) in [(from, -1), (to, 1)] {
-            if let Some(counts) = self.of_model.get_mut(&server) {
-                let count = counts.entry(model).or_default();
-                *count = count.saturating_add_signed(change);
-            }
+        if let Some(count) = self.of_model.get_mut(&partition.model) {
+            *count = count.saturating_sub(1);
         }
     }
 
-    fn count(&mut self, server: u32, model: u32) -> u32 {
-        let (copies, partitions) = (&self.copies, self.partitions);
-        let counts = self.of_model.entry(server).or_insert_with(|| {
-            let mut counts = HashMap::new();
-            for &index in copies[server as usize].values().flatten() {
-                *counts.entry(partitions[index as usize].model).or_default() += 1;
-            }
-            counts
-        });
-        counts.get(&model).copied().unwrap_or(0)
+    fn count(&self, model: u32) -> u32 {
+        self.of_model.get(&model).copied().unwrap_or(0)
     }
 
-    fn others(&self, index: u32, server: u32) -> Vec<u32> {
-        let servers = &self.targets[index as usize].servers;
-        servers.iter().copied().filter(|&s| s != server).collect()
+    /// The largest size up to this one that any copy has.
+    fn at_most(&self, limit: u64) -> Option<u64> {
+        self.by_size
+            .range(..=limit)
+            .next_back()
+            .map(|(&size, _)| size)
     }
 
-    fn need(&self, index: u32) -> Need {
-        let partition = &self.partitions[index as usize];
-        Need {
-            bytes: partition.bytes,
-            durable: partition.durable,
-        }
+    fn above(&self, limit: u64) -> Option<u64> {
+        let above = (Bound::Excluded(limit), Bound::Unbounded);
+        self.by_size.range(above).next().map(|(&size, _)| size)
     }
 }

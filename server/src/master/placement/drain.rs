@@ -6,11 +6,12 @@ use super::{Effort, Partition, Plan, Server, Standing, plan};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CannotDrain {
     /// It is the only one.
-    #[error("no other server lives; start one first")]
+    #[error("no other server lives that could take what it has; start one first")]
     LastServer,
     /// The others lack room.
     #[error(
-        "{copies} of its partitions, {needed} bytes, the largest {largest}, find no room: the other servers have {free} bytes free"
+        "{copies} of its partitions, {needed} bytes, the largest {largest}, find no room: the other servers have {free} bytes free; \
+         add servers, or give them more memory"
     )]
     NoRoom {
         /// Partitions that would have fewer copies than they should.
@@ -24,7 +25,8 @@ pub enum CannotDrain {
     },
     /// It has partitions that outlive a process, and none of the others has a data directory.
     #[error(
-        "{copies} of its partitions need a server with a data directory, and no other live server has one"
+        "{copies} of its partitions need a server with a data directory, and no other live server has one; \
+         start one with: glint server --data-dir DIR"
     )]
     NoDirectory {
         /// How many.

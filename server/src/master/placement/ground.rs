@@ -270,24 +270,23 @@ impl Ground {
 
     /// The least loaded server that has room and is at least so far apart from all others.
     pub(super) fn best(&self, need: Need, others: &[u32], apart: Apart) -> Option<u32> {
-        let mut taken: Vec<(u32, u32)> = Vec::with_capacity(others.len());
-        for &other in others {
+        let range = |&other: &u32| {
             let leaf = self.leaves[other as usize];
-            taken.push(match apart {
+            match apart {
                 Apart::Zones => self.zones[leaf as usize],
                 Apart::Nodes => self.nodes[leaf as usize],
                 Apart::Servers => (leaf, leaf + 1),
-            });
-        }
-        taken.sort_unstable();
+            }
+        };
+        let root = (1, 0, self.width as u32);
         let mut best = NONE;
         let mut from = 0;
-        for (start, end) in taken {
-            self.search(from, start, need, (1, 0, self.width as u32), &mut best);
-            from = from.max(end);
+        // From gap to gap between what is taken.
+        while let Some((start, end)) = others.iter().map(range).filter(|r| r.1 > from).min() {
+            self.search(from, start, need, root, &mut best);
+            from = end;
         }
-        let all = self.servers.len() as u32;
-        self.search(from, all, need, (1, 0, self.width as u32), &mut best);
+        self.search(from, self.servers.len() as u32, need, root, &mut best);
         (best != NONE).then(|| self.servers[best as usize])
     }
 

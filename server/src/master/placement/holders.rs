@@ -33,13 +33,16 @@ pub(super) fn choose(
         }
     }
     if effort == Effort::Balance {
-        even_out(partitions, targets, &mut served);
+        let live = ground.live_servers().count().max(1) as u128;
+        let sum: u128 = served.iter().map(|&bytes| u128::from(bytes)).sum();
+        even_out(partitions, targets, &mut served, (sum / live) as u64);
     }
 }
 
-/// Whoever serves more than another copy's server and this partition hands over. Every such step makes the sum of squares
-/// smaller. In one plan each partition hands over once: so the master may take the first few, ask again, and comes to an end.
-fn even_out(partitions: &[Partition], targets: &mut [Target], served: &mut [u64]) {
+/// Whoever serves more than the mean hands a partition over to a server that serves less than the mean, and has less than it
+/// even then. Every such step makes the sum of squares smaller. In one plan each partition hands over once: so the master may
+/// take the first few, ask again, and comes to an end.
+fn even_out(partitions: &[Partition], targets: &mut [Target], served: &mut [u64], mean: u64) {
     let may = |(partition, target): (&Partition, &Target)| {
         let same = target.servers.len() > 1
             && target.servers.iter().all(|s| partition.members.contains(s));
@@ -64,7 +67,8 @@ fn even_out(partitions: &[Partition], targets: &mut [Target], served: &mut [u64]
             let (Some(holder), Some(least)) = (target.holder, least) else {
                 return false;
             };
-            if served[holder as usize] <= served[least as usize].saturating_add(partition.bytes) {
+            let (much, little) = (served[holder as usize], served[least as usize]);
+            if much <= little.saturating_add(partition.bytes) || much <= mean || little >= mean {
                 return true;
             }
             served[holder as usize] -= partition.bytes;

@@ -338,12 +338,14 @@ proptest! {
     }
 
     #[test]
-    fn no_promotion_would_even_out_more_than_one_partition((servers, partitions) in settled()) {
+    fn nobody_serves_much_where_a_member_that_serves_little_could((servers, partitions) in settled()) {
         let served = served(&servers, &partitions);
+        let mean = served.iter().sum::<u64>() / servers.len() as u64;
         for partition in &partitions {
-            let holder = partition.holder.unwrap();
+            let holder = served[partition.holder.unwrap() as usize];
             for &member in &partition.members {
-                prop_assert!(served[holder as usize] <= served[member as usize] + partition.bytes);
+                let member = served[member as usize];
+                prop_assert!(holder <= member + partition.bytes || holder <= mean || member >= mean);
             }
         }
     }
