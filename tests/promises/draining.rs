@@ -99,3 +99,20 @@ async fn a_drain_that_is_cancelled_gives_the_server_its_share_again_and_two_admi
     assert_eq!((plan.dry_run, plan.count), (true, 0));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_told_to_end_moves_what_it_holds_first() {
+    let mut cluster = Cluster::that_drains(2).await;
+    let client = cluster.client().await;
+    let vector = client.vector::<i64>("v", KEYS).partitions_per_server(3);
+    let vector = vector.create().await.unwrap();
+    vector.push_range(0, &[7; KEYS as usize]).await.unwrap();
+    cluster.stop_server(0).await;
+    // In memory, with one copy: it would be lost otherwise.
+    let values = vector.pull_range(0..KEYS).await.unwrap();
+    assert_eq!(values, [7; KEYS as usize]);
+    vector.push_range(0, &[1; KEYS as usize]).await.unwrap();
+    // There is nowhere to go for the last: it ends all the same.
+    cluster.stop_server(1).await;
+    cluster.stop().await;
+}

@@ -12,7 +12,7 @@ use glint_server::{
     log::LogOptions,
     master::{self, MasterConfig},
     serve::Limits,
-    server::{self, ServerConfig},
+    server::{self, OnShutdown, ServerConfig},
 };
 use glint_world::{DirectoryDisk, Disk, Listener, MemoryStorage, Network, Storage, Tcp, World};
 use serde_json::Value;
@@ -31,6 +31,7 @@ pub struct Cluster {
     max_deadline: Duration,
     limits: Limits,
     log: LogOptions,
+    on_shutdown: OnShutdown,
     master: Option<Process>,
     servers: Vec<Member>,
 }
@@ -123,6 +124,14 @@ impl Cluster {
         cluster
     }
 
+    /// The same, with servers that move what they hold before they end.
+    pub async fn that_drains(servers: usize) -> Self {
+        let mut cluster = Self::prepare(servers);
+        cluster.on_shutdown = OnShutdown::Drain;
+        cluster.start_all().await;
+        cluster
+    }
+
     /// The data directory of a server that has one.
     pub fn directory(&self, index: usize) -> &Path {
         let directory = self.servers[index].directory.as_ref();
@@ -184,6 +193,7 @@ impl Cluster {
             max_deadline: Duration::from_millis(MAX_DEADLINE_MS),
             limits: Limits::default(),
             log: LogOptions::default(),
+            on_shutdown: OnShutdown::default(),
             master: None,
             servers: members,
         }
@@ -286,6 +296,7 @@ impl Cluster {
             max_deadline: self.max_deadline,
             limits: self.limits,
             log: self.log,
+            on_shutdown: self.on_shutdown,
             disk: match &member.directory {
                 Some(directory) => Some(open(directory.path()).await),
                 None => None,

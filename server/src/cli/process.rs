@@ -14,7 +14,7 @@ use glint_server::{
     local::{Local as LocalStart, LocalConfig, LocalError},
     log::LogOptions,
     master::{self, MasterConfig, Size},
-    server::{self, ServerConfig},
+    server::{self, OnShutdown, ServerConfig},
 };
 use glint_world::{
     DirectoryDisk, Disk, Listener, MemoryStorage, Shutdown, Storage, World, http::Url,
@@ -235,6 +235,13 @@ impl Server {
         config.id = self.id.map(ServerId);
         config.advertise = self.advertise.map(|url| url.parse()).transpose()?;
         config.log = self.log.options()?;
+        config.move_rate = Some(self.move_rate.0).filter(|&rate| rate > 0);
+        config.on_shutdown = match self.on_shutdown {
+            Ending::Drain => OnShutdown::Drain,
+            Ending::Flush => OnShutdown::Flush,
+            Ending::None => OnShutdown::Nothing,
+        };
+        config.grace = Duration::from_secs(self.grace_seconds);
         config.labels = Labels {
             // An orchestrator that knows neither may set the variables all the same.
             node: self.node.filter(|name| !name.is_empty()),

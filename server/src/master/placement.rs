@@ -11,13 +11,13 @@
 //! - **Least movement**: only what must move moves, from the most loaded to the least, never a copy that stands well.
 //! - **Never** onto a server that drains or is silent, never beyond a server's room.
 //!
-//! - [`mending`]: copies that are missing or must leave
-//! - [`balance`]: from full servers to empty ones
-//! - [`holders`]: who serves
-//! - [`change`]: the plan's result
-//! - [`ground`]: servers by zone, node and load, and the least loaded of them that fits
-//! - [`creation`]: a new model
-//! - [`drain`]: whether a server can be emptied
+//! - `mending`: copies that are missing or must leave
+//! - `balance`: from full servers to empty ones
+//! - `holders`: who serves
+//! - `change`: the plan's result
+//! - `ground`: servers by zone, node and load, and the least loaded of them that fits
+//! - `creation`: a new model
+//! - `drain`: whether a server can be emptied
 
 mod balance;
 mod change;
