@@ -8,6 +8,7 @@
 )]
 
 mod durable;
+mod elastic;
 mod kills;
 mod program;
 

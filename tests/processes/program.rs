@@ -102,6 +102,16 @@ impl Program {
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
 
+    /// Stops it where it is: it hangs, and its connections stay.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(mut self) {
         self.signal("-KILL");
