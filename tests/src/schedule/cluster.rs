@@ -247,7 +247,7 @@ impl Cluster {
             heartbeat: MasterConfig::default().silent_after / 3,
             max_deadline_ms: self.plan.max_deadline.as_millis() as u64,
             // Elsewhere holders stay, so that the checker knows them.
-            rebalance: self.plan.copied,
+            rebalance: self.plan.copied && !self.plan.fair,
             ..MasterConfig::default()
         };
         let storage = Arc::new(Files::new(disk));

@@ -94,13 +94,18 @@ pub(super) struct Plan {
 impl Plan {
     /// The schedule of a seed, without anything that goes wrong.
     pub(super) fn fair(seed: u64) -> Self {
+        let mut plan = Self::draw(seed);
+        for model in &mut plan.models {
+            // A model that was just made has one copy in sync, and pushes that ask for two are tried again until there are.
+            model.min_in_sync = 1;
+        }
         Self {
             weather: Weather::fair(),
             faults: Vec::new(),
             most_faults: 0,
             rests: false,
             fair: true,
-            ..Self::draw(seed)
+            ..plan
         }
     }
 
