@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     durable::{master, server},
-    program::{Program, printed, until_printed},
+    program::{Program, alone, printed, until_printed},
 };
 
 const KEYS: u64 = 256;
@@ -144,6 +144,7 @@ impl Fleet {
 
 #[test]
 fn a_minute_of_kills_and_hangs_of_servers_with_two_copies_fails_no_call_and_loses_nothing() {
+    let _alone = alone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     durable::{master, server},
-    program::{Program, printed, until_printed},
+    program::{Program, alone, printed, until_printed},
 };
 
 const KEYS: u64 = 512;
@@ -139,6 +139,7 @@ impl Fleet {
 
 #[test]
 fn a_minute_of_kill_9_on_master_and_servers_under_load_loses_and_doubles_nothing() {
+    let _alone = alone();
     let mut fleet = Fleet::start();
     let url = fleet.url.clone();
     for (name, element, durability) in [("counts", "i32", "sync"), ("sums", "f64", "async")] {

@@ -4,12 +4,18 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Held by tests that load the machine: two at once would starve each other's servers, which then count as silent.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Where the binary is; it is built if it is missing or older than its sources.
 fn glint() -> &'static Path {
