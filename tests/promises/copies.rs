@@ -23,6 +23,21 @@ async fn cluster(durability: Durability, servers: usize) -> Cluster {
     }
 }
 
+/// A model with two copies of each partition, all of them in sync.
+async fn twofold(cluster: &Cluster, durability: Durability) -> Vector<i64> {
+    let client = cluster.client().await;
+    let counts = client
+        .vector::<i64>("counts", KEYS)
+        .partitions(6)
+        .durability(durability)
+        .copies(2)
+        .create()
+        .await
+        .unwrap();
+    cluster.wait_for_copies("counts", 2).await;
+    counts
+}
+
 /// Pushes that go on until they are ended, and how many there were.
 struct Load {
     end: Arc<AtomicBool>,
@@ -72,16 +87,7 @@ impl Load {
 async fn a_server_is_lost_for_good_under_load_and_nothing_acknowledged_is() {
     for durability in Durability::ALL {
         let mut cluster = cluster(durability, 3).await;
-        let client = cluster.client().await;
-        let counts = client
-            .vector::<i64>("counts", KEYS)
-            .partitions(6)
-            .durability(durability)
-            .copies(2)
-            .create()
-            .await
-            .unwrap();
-        cluster.wait_for_copies("counts", 2).await;
+        let counts = twofold(&cluster, durability).await;
         let load = Load::start(&counts);
         load.so_many_more(20).await;
         cluster.kill_server(0).await;
@@ -100,16 +106,7 @@ async fn a_server_is_lost_for_good_under_load_and_nothing_acknowledged_is() {
 async fn servers_restart_one_after_another_under_load_and_no_call_fails() {
     for durability in Durability::ALL {
         let mut cluster = cluster(durability, 3).await;
-        let client = cluster.client().await;
-        let counts = client
-            .vector::<i64>("counts", KEYS)
-            .partitions(6)
-            .durability(durability)
-            .copies(2)
-            .create()
-            .await
-            .unwrap();
-        cluster.wait_for_copies("counts", 2).await;
+        let counts = twofold(&cluster, durability).await;
         let load = Load::start(&counts);
         for server in 0..3 {
             load.so_many_more(10).await;
