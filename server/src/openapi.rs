@@ -137,6 +137,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "get",
+        "/metrics",
+        At::Server,
+        Shape::Nothing,
+        Shape::Text,
+        "What it holds and has done, and its busiest partitions, for Prometheus.",
+    ),
+    endpoint(
+        "get",
         "/",
         At::Master,
         Shape::Nothing,

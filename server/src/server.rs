@@ -11,6 +11,8 @@
 //! - `departure`: taking leave
 //! - `eviction`: forgetting idle lanes
 //! - `status`: what it holds and has done
+//! - `traffic`: which partitions are asked for most
+//! - `metrics`: the same for Prometheus
 //!
 //! It touches the outside only through its [`World`].
 
@@ -21,6 +23,7 @@ mod eviction;
 mod json;
 mod keeper;
 mod link;
+mod metrics;
 mod opening;
 mod orders;
 mod pull;
@@ -30,6 +33,7 @@ mod request;
 mod router;
 mod state;
 pub mod status;
+mod traffic;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

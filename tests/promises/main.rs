@@ -13,6 +13,7 @@ mod draining;
 mod durable;
 mod faults;
 mod following;
+mod hot;
 mod lanes;
 mod models;
 mod order;

@@ -368,10 +368,24 @@ pub struct PartitionLoad {
     pub model: String,
     /// Which.
     pub partition: u32,
-    /// Groups of pulls and pushes of it since the server's start.
+    /// Groups of pulls and pushes of it since the server has it.
     pub requests: u64,
     /// Bytes of them, in both directions.
     pub bytes: u64,
+    /// Groups per second, of late.
+    #[serde(default)]
+    pub requests_per_second: u64,
+    /// Bytes per second, of late.
+    #[serde(default)]
+    pub bytes_per_second: u64,
+}
+
+impl PartitionLoad {
+    /// By this the busiest are found, whether they are asked for often or for much: a request weighs as much as 16 KiB.
+    pub fn weight(&self) -> u64 {
+        let bytes = self.bytes_per_second / (16 << 10);
+        self.requests_per_second.saturating_add(bytes)
+    }
 }
 
 /// The most partitions that a heartbeat names as busiest.

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use clap::{ArgGroup, Args, Subcommand};
 use glint_protocol::{
     Durability, ElementType, ModelDraft, ModelId, ModelMap, Partitioning, Partitions, RequestId,
-    Rule, Scalar, Shape, admin::ResetModel, control::CreateModel,
+    Rule, Scalar, Shape,
+    admin::ResetModel,
+    control::{ClusterStatus, CreateModel},
 };
 use glint_server::master::Size;
 use http::Method;
@@ -168,11 +170,19 @@ pub(crate) struct Show {
 impl Show {
     async fn run(self) -> anyhow::Result<()> {
         let path = path(&self.name)?;
-        let map: ModelMap = self.target.api()?.get(&path).await?;
+        let api = self.target.api()?;
+        let map: ModelMap = api.get(&path).await?;
         if self.json {
             return print(&format!("{}\n", serde_json::to_string_pretty(&map)?));
         }
-        print(&describe(&map)?)
+        let status: ClusterStatus = api.get("/v1/status").await?;
+        let busiest = status::busiest(&status, |load| load.model == self.name);
+        let mut text = describe(&map)?;
+        if !busiest.is_empty() {
+            text.push('\n');
+            text.push_str(&status::busiest_table(&busiest));
+        }
+        print(&text)
     }
 }
 

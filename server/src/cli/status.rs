@@ -5,10 +5,11 @@ mod watch;
 use std::fmt::Write;
 
 use glint_protocol::{
-    Partitioning,
+    Partitioning, ServerId,
     admin::DrainState,
     control::{
-        ClusterStatus, ModelState, ModelSummary, RecoveryProgress, ServerState, ServerSummary,
+        ClusterStatus, ModelState, ModelSummary, PartitionLoad, RecoveryProgress, ServerState,
+        ServerSummary,
     },
 };
 use glint_server::master::Size;
@@ -172,27 +173,53 @@ fn write_transfers(text: &mut String, status: &ClusterStatus) -> std::fmt::Resul
             )?;
         }
     }
-    let busiest = status.servers.iter().flat_map(|server| {
+    let busiest = busiest(status, |_| true);
+    if !busiest.is_empty() {
+        text.push('\n');
+        text.push_str(&busiest_table(&busiest));
+    }
+    Ok(())
+}
+
+/// The partitions that are asked for most, and of whom, the busiest first.
+pub(crate) fn busiest(
+    status: &ClusterStatus,
+    wanted: impl Fn(&PartitionLoad) -> bool,
+) -> Vec<(&PartitionLoad, &ServerId)> {
+    let all = status.servers.iter().flat_map(|server| {
         let id = &server.id;
         server.busiest.iter().map(move |load| (load, id))
     });
-    let mut busiest: Vec<_> = busiest.collect();
-    busiest.sort_by_key(|(load, _)| std::cmp::Reverse(load.requests));
-    if !busiest.is_empty() {
-        text.push('\n');
-        let mut table = Table::new(&["BUSIEST", ">PARTITION", "SERVER", ">REQUESTS", ">BYTES"]);
-        for (load, server) in busiest.into_iter().take(BUSIEST_SHOWN) {
-            table.row(vec![
-                load.model.clone(),
-                load.partition.to_string(),
-                server.to_string(),
-                load.requests.to_string(),
-                Size(load.bytes).to_string(),
-            ]);
-        }
-        text.push_str(&table.render());
+    let mut busiest: Vec<_> = all.filter(|(load, _)| wanted(load)).collect();
+    busiest.sort_by_key(|(load, _)| std::cmp::Reverse(load.weight()));
+    busiest.truncate(BUSIEST_SHOWN);
+    busiest
+}
+
+/// They as a table.
+pub(crate) fn busiest_table(busiest: &[(&PartitionLoad, &ServerId)]) -> String {
+    let columns = [
+        "BUSIEST",
+        ">PARTITION",
+        "SERVER",
+        ">REQUESTS/S",
+        ">BYTES/S",
+        ">REQUESTS",
+        ">BYTES",
+    ];
+    let mut table = Table::new(&columns);
+    for (load, server) in busiest {
+        table.row(vec![
+            load.model.clone(),
+            load.partition.to_string(),
+            server.to_string(),
+            load.requests_per_second.to_string(),
+            Size(load.bytes_per_second).to_string(),
+            load.requests.to_string(),
+            Size(load.bytes).to_string(),
+        ]);
     }
-    Ok(())
+    table.render()
 }
 
 /// What a model has lost, and why.
@@ -340,9 +367,9 @@ pub(crate) fn state(model: &ModelSummary) -> String {
 #[cfg(test)]
 mod tests {
     use glint_protocol::{
-        ClusterId, ElementType, ModelDraft, ServerId, Shape, Term,
+        ClusterId, ElementType, ModelDraft, Shape, Term,
         admin::PlannedMove,
-        control::{CopiesSummary, Labels, PartitionLoad, ServerLoad, Transfers},
+        control::{CopiesSummary, Labels, ServerLoad, Transfers},
         ids::Revision,
     };
 
@@ -380,6 +407,8 @@ mod tests {
                     partition: 7,
                     requests: 4321,
                     bytes: 1 << 20,
+                    requests_per_second: 987,
+                    bytes_per_second: 1 << 10,
                 }],
             }],
             models: vec![ModelSummary {
@@ -423,6 +452,8 @@ mod tests {
             "draining 665.3 KiB",
             "partition 9, 1.0 MiB: s1 -> s2",
             "1 partitions of 'topics' wait",
+            "987",
+            "1.0 KiB",
             "4321",
         ] {
             assert!(text.contains(part), "{part}: {text}");

@@ -119,14 +119,17 @@ impl Asked<'_, '_> {
         };
         let (age_ms, checked) = match (&admitted, &self.checked) {
             (Err(error), _) | (Ok(_), Err(error)) => {
+                self.slot.traffic.note(self.group.bytes.len(), 0);
                 drop(partition);
                 return put_result(out, Err(error), epoch, position);
             }
             (Ok(age_ms), Ok(checked)) => (*age_ms, checked),
         };
+        let bytes = self.bytes();
+        self.slot.traffic.note(self.group.bytes.len(), bytes);
         let header = ResultHeader {
             status: Status::Values,
-            length: self.bytes() as u32,
+            length: bytes as u32,
             epoch,
             position,
             after_loss: None,

@@ -70,6 +70,7 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
                 now,
             };
             let mut held = slot.lock();
+            slot.traffic.note(group.bytes.len(), 0);
             if let Err(error) = held.serves(&slot.description) {
                 return Judged::elsewhere(error);
             }

@@ -221,7 +221,7 @@ async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
             boot: state.boot,
             term,
             load,
-            busiest: Vec::new(),
+            busiest: state.busiest(),
         };
         match link.post::<Done>("/v1/servers/heartbeat", &heartbeat).await {
             Ok(Done {}) => {

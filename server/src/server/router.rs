@@ -15,7 +15,7 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 
 use super::{
-    Server, copies, json, orders, pull, push,
+    Server, copies, json, metrics, orders, pull, push,
     request::Format,
     state::{Counters, State},
     status::{ServerStatus, status},
@@ -39,6 +39,7 @@ impl Server {
             .route("/readyz", get(ready))
             .route("/v1/openapi.json", get(openapi::serve))
             .route("/v1/status", get(show))
+            .route("/metrics", get(measure))
             .route("/v1/orders", post(obey))
             .route("/v1/copies", post(take_copies))
             .route("/v1/copies/beacon", post(hear_beacon))
@@ -58,6 +59,11 @@ async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
 
 async fn show(Shared(state): Shared<Arc<State>>) -> Json<ServerStatus> {
     Json(status(&state))
+}
+
+async fn measure(Shared(state): Shared<Arc<State>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (content_type, metrics::text(&state)).into_response()
 }
 
 async fn obey(Shared(state): Shared<Arc<State>>, Json(orders): Json<Orders>) -> Answer<Json<Done>> {

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     ServerConfig,
     copies::{Hello, Origin, Peers, Rate, Receiving},
+    traffic::Busiest,
 };
 use crate::{
     http::body::Bodies,
@@ -80,6 +81,8 @@ pub(super) struct State {
     pub(super) heard: Mutex<Heard>,
     pub(super) tombstones: Mutex<Tombstones>,
     pub(super) counters: Counters,
+    /// The partitions that are asked for most.
+    pub(super) busiest: Busiest,
     /// From when on times are counted.
     pub(super) origin: Origin,
     /// The servers that follow partitions of this one.
@@ -169,6 +172,7 @@ impl State {
             heard: Mutex::default(),
             tombstones: Mutex::default(),
             counters: Counters::default(),
+            busiest: Busiest::default(),
             origin: Origin::now(),
             peers: Peers::default(),
             receiving: Receiving::default(),

@@ -59,6 +59,10 @@ pub struct HeldCopy {
     pub bytes: u64,
     /// Whether its values are lost.
     pub lost: bool,
+    /// Groups of pulls and pushes of it since it is here.
+    pub requests: u64,
+    /// Bytes of them, in both directions.
+    pub request_bytes: u64,
 }
 
 pub(super) fn status(state: &State) -> ServerStatus {
@@ -84,6 +88,7 @@ pub(super) fn status(state: &State) -> ServerStatus {
                     .iter()
                     .flatten()
                     .map(|slot| {
+                        let (requests, request_bytes) = slot.traffic.read();
                         let partition = slot.lock();
                         HeldCopy {
                             partition: slot.description.partition,
@@ -92,6 +97,8 @@ pub(super) fn status(state: &State) -> ServerStatus {
                             ledger_entries: slot.entries.load(Ordering::Relaxed),
                             bytes: partition.values().bytes() as u64,
                             lost: partition.loss().is_some(),
+                            requests,
+                            request_bytes,
                         }
                     })
                     .collect(),

@@ -19,6 +19,7 @@ use crate::{
         copies::{Answering, Following, Held, Role},
         durable::Durable,
         eviction::Idleness,
+        traffic::Traffic,
     },
 };
 
@@ -56,6 +57,8 @@ pub(in crate::server) struct Slot {
     pub(in crate::server) durable: Option<Durable>,
     /// Whether the master knows, or is about to be told, that its values are lost.
     pub(super) loss_told: AtomicBool,
+    /// What it was asked for, to be read without the lock.
+    pub(in crate::server) traffic: Traffic,
     /// Entries in its ledger, to be read without the lock.
     pub(in crate::server) entries: AtomicU64,
     /// Since when its lanes are idle, as seen from time to time.
@@ -133,6 +136,7 @@ impl Slot {
             safe: Arc::new(safe),
             durable,
             loss_told: AtomicBool::new(false),
+            traffic: Traffic::default(),
             entries: AtomicU64::new(0),
             idleness: Mutex::default(),
         }
