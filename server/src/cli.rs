@@ -60,6 +60,8 @@ enum Command {
     Model(model::Model),
     /// Move everything off a server, so that it may go.
     Drain(elastic::Drain),
+    /// Move one copy of a partition to a server.
+    Move(elastic::Move),
     /// Move copies until all servers have about as much.
     Rebalance(elastic::Rebalance),
     /// Show how far a master that lost its data directory has taken over what servers hold, or end that.
@@ -99,6 +101,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Status(status) => status.run().await,
         Command::Models(models) => models.run().await,
         Command::Drain(drain) => drain.run().await,
+        Command::Move(moving) => moving.run().await,
         Command::Rebalance(rebalance) => rebalance.run().await,
         Command::Model(model) => model.run().await,
         Command::Adopt(adopt) => adopt.run().await,

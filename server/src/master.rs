@@ -1,9 +1,10 @@
 //! The master: which servers live, which models exist, which server holds which partition. Never on the path of a pull or
 //! push.
 //!
-//! - `state`, `copies`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `placement`, `change`,
-//!   `failover`, `repair`, `drain`, `moves`: how that changes, all pure
-//! - `file`, `journal`: the state on disk; a change is durable before anyone sees it
+//! - `state`, `copies`: what it knows for ever, and `transition`, `reset`, `registration`, `adoption`, `change`, `failover`,
+//!   `drain`, `by_hand`, `step`: how that changes, all pure
+//! - `placement`: where copies should be, asked through `survey`; `plan`, `flows`: what of it may begin now
+//! - `file`, `register`, `journal`: the state on disk; a change is durable before anyone sees it
 //! - `membership`: who lives
 //! - `watch`, `mend`: what it does from time to time, and whenever something has changed
 //! - `orders`, `hold`: keeps every server told of what it is to hold and to drop
@@ -14,6 +15,7 @@
 
 mod admin;
 mod adoption;
+mod by_hand;
 mod catalogue;
 mod change;
 mod config;
@@ -21,20 +23,23 @@ mod copies;
 mod drain;
 mod failover;
 mod file;
+mod flows;
 mod hold;
 mod journal;
 mod membership;
 mod mend;
-mod moves;
 mod orders;
 pub mod placement;
+mod plan;
 mod published;
+mod register;
 mod registration;
-mod repair;
 mod reset;
 mod router;
 mod size;
 mod state;
+mod step;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod transition;
@@ -62,7 +67,8 @@ use crate::serve::serve;
 use journal::Journal;
 use membership::Membership;
 use orders::Courier;
-use repair::Fleet;
+use plan::Fleet;
+use register::{FileRegister, Version};
 use state::State;
 
 /// Whether these bytes are the state of a master, as the file `master` of its data directory has it.
@@ -165,7 +171,8 @@ impl Master {
         if beacon_ms == 0 || lease_ms.min(suspicion_ms) / 2 < beacon_ms {
             return Err(MasterError::Pulse(config.pulse));
         }
-        let state = begin_term(&world, &*storage, config.adopt).await?;
+        let register = Arc::new(FileRegister::new(storage, file::NAME));
+        let (state, version) = begin_term(&world, &*register, config.adopt).await?;
         tracing::info!(
             cluster = %state.cluster, term = %state.term, models = state.models.len(), servers = state.servers.len(),
             "master started"
@@ -178,7 +185,7 @@ impl Master {
             Instant::now(),
         );
         let servers: Vec<ServerId> = state.servers.keys().cloned().collect();
-        let (journal, writer) = journal::open(storage, state);
+        let (journal, writer) = journal::open(register, version, state);
         let shared = Arc::new(Shared {
             world,
             config,
@@ -293,10 +300,10 @@ impl Master {
 /// The state that this start begins with: a term above every earlier one, durable.
 async fn begin_term(
     world: &World,
-    storage: &dyn Storage,
+    register: &dyn register::Register,
     adopt: bool,
-) -> Result<State, MasterError> {
-    let loaded = storage.load(file::NAME).await.map_err(MasterError::Load)?;
+) -> Result<(State, Version), MasterError> {
+    let (seen, loaded) = register.read().await.map_err(MasterError::Load)?;
     let mut state = match loaded {
         Some(bytes) => {
             let mut state = file::decode(&bytes)?;
@@ -321,10 +328,10 @@ async fn begin_term(
             "adopting what servers hold; when all have come, end it with: glint adopt --finish"
         );
     }
-    journal::store(storage, &state)
+    let version = journal::store(register, seen, &state)
         .await
         .map_err(|failed| MasterError::Store(failed.told()))?;
-    Ok(state)
+    Ok((state, version))
 }
 
 impl Shared {

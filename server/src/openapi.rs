@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
-    admin::{Adoption, Draining, ForgetServer, RebalancePlan, ResetModel},
+    admin::{Adoption, Draining, ForgetServer, MoveCopy, RebalancePlan, ResetModel},
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Orders, Recovering,
         Register, Registered,
@@ -251,6 +251,20 @@ pub const ENDPOINTS: &[Endpoint] = &[
         )
     },
     Endpoint {
+        parameters: &[
+            ("name", true, "The model's name."),
+            ("partition", true, "Which of its partitions."),
+        ],
+        ..endpoint(
+            "post",
+            "/v1/models/{name}/partitions/{partition}/move",
+            At::Master,
+            Shape::Json("MoveCopy"),
+            Shape::Json("PlannedMove"),
+            "Moves one copy of a partition to another server.",
+        )
+    },
+    Endpoint {
         parameters: &[("dry_run", false, "Only say which moves there would be.")],
         ..endpoint(
             "post",
@@ -469,6 +483,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<PullRequest>(&mut all);
     add::<PushRequest>(&mut all);
     add::<RebalancePlan>(&mut all);
+    add::<MoveCopy>(&mut all);
     add::<Recovering>(&mut all);
     add::<Register>(&mut all);
     add::<Registered>(&mut all);

@@ -59,6 +59,18 @@ pub struct Draining {
     pub lost: u64,
 }
 
+/// An admin to the master: `POST /v1/models/{name}/partitions/{partition}/move`. The answer is the [`PlannedMove`] that has
+/// begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MoveCopy {
+    /// Who has the copy that is to go; the holder, if nobody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ServerId>,
+    /// Who shall have it.
+    pub to: ServerId,
+}
+
 /// A copy that goes to another server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -75,7 +87,7 @@ pub struct PlannedMove {
     pub bytes: u64,
 }
 
-/// The moves that give all servers about as much: the answer to `POST /v1/rebalance`.
+/// The moves that give all servers about as much to keep, and to serve: the answer to `POST /v1/rebalance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RebalancePlan {
@@ -85,7 +97,10 @@ pub struct RebalancePlan {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The first of them, at most 10 000.
+    /// Partitions that another of their copies holds then; no bytes move for that.
+    #[serde(default)]
+    pub promotions: u64,
+    /// The first of the moves, at most 10 000.
     pub moves: Vec<PlannedMove>,
 }
 

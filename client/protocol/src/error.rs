@@ -133,6 +133,8 @@ codes! {
     Internal = 54, "internal", 500, Later;
     /// The other servers cannot hold what is on a server that was to be drained.
     CannotDrain = 55, "cannot_drain", 409, Never;
+    /// A copy of a partition cannot go where an admin wants it.
+    CannotMove = 56, "cannot_move", 409, Never;
 }
 
 impl fmt::Display for ErrorCode {

@@ -1,11 +1,11 @@
-//! What an admin does about where copies are: `glint drain`, `glint rebalance`.
+//! What an admin does about where copies are: `glint drain`, `glint move`, `glint rebalance`.
 
 use std::time::Duration;
 
 use clap::Args;
 use glint_protocol::{
     ServerId,
-    admin::{DrainState, Draining, RebalancePlan},
+    admin::{DrainState, Draining, MoveCopy, PlannedMove, RebalancePlan},
     control::{ClusterStatus, ServerState},
 };
 use glint_server::master::Size;
@@ -115,6 +115,52 @@ async fn wait(api: &Api, id: &ServerId) -> anyhow::Result<()> {
     }
 }
 
+/// Move one copy of a partition to a server.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  glint move topics 7 --to s2              partition 7 of model topics goes to s2, while it is read and written
+  glint move topics 7 --from s1 --to s2    the copy on s1 goes; the holder's does where none is named
+
+For a partition that is busier than others, as glint status shows them. See how far it is with: glint status --watch")]
+pub(crate) struct Move {
+    /// Name of the model.
+    model: String,
+    /// Which of its partitions, from 0.
+    partition: u32,
+    /// Server that shall have the copy.
+    #[arg(long)]
+    to: String,
+    /// Server that has it now; the partition's holder, if none is named.
+    #[arg(long)]
+    from: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Move {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let api = self.target.api()?;
+        let path = format!(
+            "/v1/models/{}/partitions/{}/move",
+            self.model, self.partition
+        );
+        let request = MoveCopy {
+            from: self.from.map(ServerId),
+            to: ServerId(self.to),
+        };
+        let planned: PlannedMove = api.call(Method::POST, &path, &request).await?;
+        print(&format!(
+            "partition {} of model '{}' ({}) goes from {} to {}; see how far it is with: glint status --watch\n",
+            planned.partition,
+            planned.model,
+            Size(planned.bytes),
+            planned.from,
+            planned.to
+        ))
+    }
+}
+
 /// Move copies until all servers have about as much.
 #[derive(Args)]
 #[command(after_help = "\
@@ -141,6 +187,22 @@ impl Rebalance {
 }
 
 fn show(plan: &RebalancePlan) -> String {
+    let serve = match (plan.promotions, plan.dry_run) {
+        (0, _) => String::new(),
+        (count, true) => {
+            format!(
+                "{count} partitions would be held by another of their copies, which moves no bytes\n"
+            )
+        }
+        (count, false) => {
+            format!(
+                "{count} partitions are held by another of their copies from now on, which moves no bytes\n"
+            )
+        }
+    };
+    if plan.count == 0 && plan.promotions > 0 {
+        return serve;
+    }
     if plan.count == 0 {
         return "All servers have about as much; nothing is to move.\n".to_owned();
     }
@@ -165,7 +227,7 @@ fn show(plan: &RebalancePlan) -> String {
         "move; see how far they are with: glint status --watch"
     };
     format!(
-        "{}{more}\n{} copies ({}) {what}\n",
+        "{}{more}\n{} copies ({}) {what}\n{serve}",
         table.render(),
         plan.count,
         Size(plan.bytes)
@@ -184,6 +246,7 @@ mod tests {
             dry_run: true,
             count: 1,
             bytes: 1 << 20,
+            promotions: 3,
             moves: vec![PlannedMove {
                 model: "topics".into(),
                 partition: 7,
@@ -193,10 +256,20 @@ mod tests {
             }],
         };
         let text = show(&plan);
-        for part in ["topics", "7", "1.0 MiB", "s1", "s2", "nothing was done"] {
+        for part in [
+            "topics",
+            "7",
+            "1.0 MiB",
+            "s1",
+            "s2",
+            "nothing was done",
+            "3 partitions",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         (plan.count, plan.moves) = (0, vec![]);
+        assert!(show(&plan).contains("moves no bytes"));
+        plan.promotions = 0;
         assert!(show(&plan).contains("nothing is to move"));
     }
 

@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use glint_protocol::{
     ErrorBody, ServerId,
-    admin::{Adoption, Draining, ForgetServer, RebalancePlan},
+    admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan},
     control::{Heartbeat, Leave, Left, Recovering},
     copies::{ChangeCopies, CopiesChanged, Suspect},
 };
 use tokio::time::Instant;
 
 use super::{
-    HEARTBEATS_MISSED, Master, Shared, adoption, change, drain, failover::promote_others, lock,
-    moves, registration, reset, state::State, watch::tell,
+    HEARTBEATS_MISSED, Master, Shared, adoption, by_hand, change, drain,
+    failover::promote_others,
+    lock,
+    plan::{self, Levelling},
+    registration, reset,
+    state::State,
+    watch::tell,
 };
 
 impl Master {
@@ -160,8 +165,8 @@ impl Master {
     /// # Errors
     /// `unknown_server`; `cannot_drain` with the numbers, when the others cannot hold what it has.
     pub async fn drain(&self, server: ServerId) -> Result<Draining, ErrorBody> {
-        let (alive, id) = (self.shared.alive(), server.clone());
-        let begun = move |state: &mut State| drain::begin(state, &id, &alive);
+        let (fleet, id) = (self.shared.fleet(), server.clone());
+        let begun = move |state: &mut State| drain::begin(state, &id, &fleet);
         let left = self.shared.journal.change(begun).await?;
         tracing::info!(%server, copies = left.copies, bytes = left.bytes, lost = left.lost, "server is to be drained");
         Ok(left)
@@ -185,6 +190,27 @@ impl Master {
         Ok(left)
     }
 
+    /// Moves one copy of a partition to a server; asking for the same move again is fine.
+    ///
+    /// # Errors
+    /// `unknown_model`, `unknown_server`, `bad` for a partition that there is none of, `cannot_move`.
+    pub async fn move_copy(
+        &self,
+        model: String,
+        partition: u32,
+        request: MoveCopy,
+    ) -> Result<PlannedMove, ErrorBody> {
+        let fleet = self.shared.fleet();
+        let begun =
+            move |state: &mut State| by_hand::begin(state, &model, partition, &request, &fleet);
+        let planned = self.shared.journal.change(begun).await?;
+        tracing::info!(
+            model = planned.model, partition, from = %planned.from, to = %planned.to, bytes = planned.bytes,
+            "a copy is to go to another server"
+        );
+        Ok(planned)
+    }
+
     /// Moves copies until all servers have about as much; with `dry_run` only says which.
     ///
     /// # Errors
@@ -192,9 +218,13 @@ impl Master {
     pub async fn rebalance(&self, dry_run: bool) -> Result<RebalancePlan, ErrorBody> {
         const SHOWN: usize = 10_000;
         let shared = &self.shared;
-        let mut moves = moves::levelling(&shared.journal.state(), &shared.fleet());
+        let Levelling {
+            mut moves,
+            promotions,
+        } = plan::levelling(&shared.journal.state(), &shared.fleet());
         let plan = RebalancePlan {
             dry_run,
+            promotions,
             count: moves.len() as u64,
             bytes: moves.iter().fold(0, |sum, m| sum.saturating_add(m.bytes)),
             moves: {
@@ -202,7 +232,7 @@ impl Master {
                 moves
             },
         };
-        if !dry_run && plan.count > 0 {
+        if !dry_run && plan.count + promotions > 0 {
             let begun = |state: &mut State| {
                 state.levelling = true;
                 Ok(())
@@ -210,6 +240,7 @@ impl Master {
             shared.journal.change(begun).await?;
             tracing::info!(
                 moves = plan.count,
+                promotions,
                 bytes = plan.bytes,
                 "servers are made level"
             );

@@ -66,10 +66,10 @@ pub enum MasterError {
     /// Its storage cannot be written.
     #[error("the master cannot start: {0}")]
     Store(ErrorBody),
-    /// A sync of its storage failed while it ran: nobody knows what the disk has.
+    /// A sync of its storage failed while it ran, so that nobody knows what the disk has, or another master uses it.
     #[error(
-        "the master has ended, since its disk did not sync: {0}; look after the disk, then start the master again: it goes on \
-         from what the disk gives back"
+        "the master has ended, since its state could not be kept: {0}; look after its disk, and that no other master uses it, \
+         then start the master again: it goes on from what the disk gives back"
     )]
     Unsynced(String),
     /// It is to adopt what servers hold, and knows models of its own.

@@ -1,17 +1,15 @@
-//! Draining: an admin, or the operator, asks for a server to be emptied. Pure functions on [`State`]; [`super::moves`] does it.
-
-use std::collections::BTreeSet;
+//! Draining: an admin, or the operator, asks for a server to be emptied. Pure functions on [`State`]; [`super::plan`] does it.
 
 use glint_protocol::{
     ErrorBody, ErrorCode, ServerId,
     admin::{DrainState, Draining},
-    copies::CopyRole,
 };
 
 use super::{
-    size::Size,
-    state::{KnownServer, Model, Phase, State},
-    transition::room,
+    placement::{self, Standing},
+    plan::Fleet,
+    state::{KnownServer, Model, State},
+    survey::Survey,
 };
 
 /// Begins to drain a server; draining it again is fine.
@@ -21,10 +19,10 @@ use super::{
 pub(crate) fn begin(
     state: &mut State,
     server: &ServerId,
-    alive: &BTreeSet<ServerId>,
+    fleet: &Fleet,
 ) -> Result<Draining, ErrorBody> {
     if !known(state, server)?.draining {
-        check(state, server, alive)?;
+        check(state, server, fleet)?;
         known(state, server)?.draining = true;
     }
     Ok(progress(state, server))
@@ -104,117 +102,27 @@ pub(crate) fn drain_state(state: &State, server: &ServerId) -> Option<DrainState
     })
 }
 
-/// A copy that has to go somewhere.
-struct Homeless<'a> {
-    model: &'a Model,
-    partition: u32,
-    size: u64,
-    /// Whether the partition can do without it, if there are not enough servers.
-    spare: bool,
-}
-
 /// Whether the rest can hold what is on a server, and on those that are drained already.
-fn check(state: &State, server: &ServerId, alive: &BTreeSet<ServerId>) -> Result<(), ErrorBody> {
-    let leaves = |id: &ServerId| id == server || state.servers.get(id).is_some_and(|s| s.draining);
-    let rest: Vec<&ServerId> = alive
-        .iter()
-        .filter(|id| state.servers.contains_key(*id) && !leaves(id))
-        .collect();
-    if rest.is_empty() {
-        return Err(ErrorBody::new(
-            ErrorCode::CannotDrain,
-            format!(
-                "server {server} is the last one that lives and is not being drained: nobody else could hold anything; start \
-                 another server first"
-            ),
-        ));
-    }
-    let mut homeless = Vec::new();
-    for model in state.models.values().filter(|m| m.phase == Phase::Live) {
-        for (index, id) in (0..).zip(&model.servers) {
-            if leaves(id) {
-                collect(model, index, &leaves, &mut homeless);
-            }
-        }
-    }
-    homeless.sort_by_key(|h| std::cmp::Reverse(h.size));
-    let mut free: Vec<u64> = rest.iter().map(|id| room(state, id).free).collect();
-    let before: u64 = free.iter().fold(0, |sum, &f| sum.saturating_add(f));
-    let needed: u64 = homeless.iter().fold(0, |sum, h| sum.saturating_add(h.size));
-    let (mut unplaced, mut diskless) = (0, false);
-    for copy in &homeless {
-        let may = |id: &ServerId| may_take(state, copy, id);
-        let eligible = (0..rest.len()).filter(|&at| may(rest[at]));
-        let Some(roomiest) = eligible.max_by_key(|&at| free[at]) else {
-            if !copy.spare {
-                unplaced += 1;
-                diskless |= copy.model.spec.durability().is_logged();
-            }
-            continue;
-        };
-        if free[roomiest] >= copy.size {
-            free[roomiest] -= copy.size;
-        } else {
-            unplaced += 1;
-        }
-    }
-    if unplaced == 0 {
+fn check(state: &State, server: &ServerId, fleet: &Fleet) -> Result<(), ErrorBody> {
+    let survey = Survey::of(state, fleet);
+    let Some(number) = survey.ids.iter().position(|id| *id == server) else {
         return Ok(());
-    }
-    let advice = if diskless {
-        "start servers with a data directory (--data-dir)"
-    } else {
-        "add servers, give them more memory (--memory), or delete models"
     };
-    Err(ErrorBody::new(
-        ErrorCode::CannotDrain,
-        format!(
-            "server {server} cannot be drained: its {} copies have {} ({needed} bytes), the {} other servers have {} ({before} bytes) \
-             free, and {unplaced} of the copies find no place there; {advice}",
-            homeless.len(),
-            Size(needed),
-            rest.len(),
-            Size(before),
-        ),
-    ))
-}
-
-fn collect<'a>(
-    model: &'a Model,
-    index: u32,
-    leaves: &impl Fn(&ServerId) -> bool,
-    homeless: &mut Vec<Homeless<'a>>,
-) {
-    let stays = |s: u32| !leaves(&model.servers[s as usize]);
-    let others = model.copies.iter();
-    let others = others.filter(|(_, c)| c.role(index) == Some(CopyRole::InSync));
-    let others = others.map(|(&p, _)| (p, true));
-    let held = model.held_by(index).map(|p| {
-        let followed = model.in_sync(p).any(stays);
-        (p, followed)
+    let rest = survey.ids.iter().zip(0..).filter(|&(id, s)| {
+        let lives = survey.servers[s as usize].standing == Standing::Live;
+        s as usize != number && lives && fleet.alive.contains(*id)
     });
-    for (partition, spare) in held.chain(others) {
-        if !model.lost.contains_key(&partition) {
-            homeless.push(Homeless {
-                model,
-                partition,
-                size: model.sizes[partition as usize],
-                spare,
-            });
-        }
+    let refused = |why: String| {
+        let text = format!("server {server} cannot be drained: {why}");
+        Err(ErrorBody::new(ErrorCode::CannotDrain, text))
+    };
+    if rest.count() == 0 {
+        return refused(placement::CannotDrain::LastServer.to_string());
     }
-}
-
-fn may_take(state: &State, copy: &Homeless<'_>, id: &ServerId) -> bool {
-    let logged = copy.model.spec.durability().is_logged();
-    let has_disk = state.servers.get(id).is_some_and(|s| s.volume.is_some());
-    let index = copy.model.index_of(id);
-    (!logged || has_disk)
-        && index.is_none_or(|index| {
-            let role = copy.model.role(copy.partition, index);
-            copy.model.holders[copy.partition as usize] != index
-                && role.is_none_or(|role| role == CopyRole::Former)
-        })
+    match placement::drain(&survey.servers, &survey.partitions, number as u32) {
+        Ok(_) => Ok(()),
+        Err(why) => refused(why.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use std::{
 };
 
 use glint_protocol::{ErrorBody, ErrorCode};
-use glint_world::{Shutdown, Storage, disk::is_unsynced};
+use glint_world::{Shutdown, disk::is_unsynced};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     file,
     published::{Publisher, Reader, publish},
+    register::{NotSwapped, Register, Version},
     state::State,
 };
 
@@ -31,7 +32,7 @@ pub(crate) struct Journal {
     broken: Broken,
 }
 
-/// Whether the disk has failed so that the master must end.
+/// Whether the master must end: the disk has failed, or another master has taken over.
 #[derive(Clone, Default)]
 pub(crate) struct Broken {
     error: Arc<OnceLock<io::Error>>,
@@ -61,7 +62,9 @@ impl Broken {
 
 /// The writing side.
 pub(crate) struct Writer {
-    storage: Arc<dyn Storage>,
+    register: Arc<dyn Register>,
+    /// Of the value that is published.
+    version: Version,
     queue: mpsc::Receiver<Box<dyn Change>>,
     published: Publisher,
     broken: Broken,
@@ -108,8 +111,12 @@ where
     }
 }
 
-/// A journal that begins with `state`, which is durable already.
-pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer) {
+/// A journal that begins with `state`, which the register has at this version.
+pub(crate) fn open(
+    register: Arc<dyn Register>,
+    version: Version,
+    state: State,
+) -> (Journal, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let (published, reader) = publish(Arc::new(state));
     let broken = Broken::default();
@@ -119,7 +126,8 @@ pub(crate) fn open(storage: Arc<dyn Storage>, state: State) -> (Journal, Writer)
         broken: broken.clone(),
     };
     let writer = Writer {
-        storage,
+        register,
+        version,
         queue,
         published,
         broken,
@@ -203,18 +211,24 @@ impl Writer {
         let written = if state == *before {
             Ok(())
         } else {
-            match store(&*self.storage, &state).await {
-                Ok(()) => {
+            match store(&*self.register, self.version, &state).await {
+                Ok(version) => {
+                    self.version = version;
                     self.published.replace(Arc::new(state));
                     Ok(())
                 }
                 Err(failed) => {
                     let told = failed.told();
-                    if let Failed::Disk(error) = failed
-                        && is_unsynced(&error)
-                    {
-                        tracing::error!(%error, "the master ends: nobody knows what its disk has; start it again");
-                        self.broken.set(error);
+                    match failed {
+                        Failed::Disk(error) if is_unsynced(&error) => {
+                            tracing::error!(%error, "the master ends: nobody knows what its disk has; start it again");
+                            self.broken.set(error);
+                        }
+                        Failed::Overtaken => {
+                            tracing::error!("the master ends: another has changed its state");
+                            self.broken.set(io::Error::other(NotSwapped::Overtaken));
+                        }
+                        Failed::Disk(_) | Failed::Encode(_) => {}
                     }
                     Err(told)
                 }
@@ -231,12 +245,19 @@ impl Writer {
 pub(crate) enum Failed {
     Encode(serde_json::Error),
     Disk(io::Error),
+    Overtaken,
 }
 
 impl Failed {
     /// What whoever asked is told.
     pub(crate) fn told(&self) -> ErrorBody {
         let (error, outcome): (&dyn std::fmt::Display, _) = match self {
+            Self::Overtaken => {
+                return ErrorBody::new(
+                    ErrorCode::Retry,
+                    "another master has taken over, and this one is about to end; nothing was changed, try again",
+                );
+            }
             Self::Disk(error) if is_unsynced(error) => (
                 error,
                 "it ends, and knows after its restart whether it was done",
@@ -254,24 +275,40 @@ impl Failed {
     }
 }
 
-/// Writes a state as a whole.
-pub(crate) async fn store(storage: &dyn Storage, state: &State) -> Result<(), Failed> {
+/// Writes a state as a whole, in the place of the one that has this version.
+pub(crate) async fn store(
+    register: &dyn Register,
+    seen: Version,
+    state: &State,
+) -> Result<Version, Failed> {
     let bytes = file::encode(state).map_err(Failed::Encode)?;
-    let stored = storage.store(file::NAME, bytes).await;
-    stored.map_err(Failed::Disk)
+    let swapped = register.swap(seen, bytes).await;
+    swapped.map_err(|error| match error {
+        NotSwapped::Overtaken => Failed::Overtaken,
+        NotSwapped::Disk(error) => Failed::Disk(error),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
     use glint_protocol::Epoch;
-    use glint_world::{MemoryStorage, TokioTasks};
+    use glint_world::{MemoryStorage, Storage, TokioTasks};
 
     use super::*;
-    use crate::master::testing::{self, FaultyStorage};
+    use crate::master::{
+        register::FileRegister,
+        testing::{self, FaultyStorage},
+    };
 
     fn start(storage: Arc<dyn Storage>) -> (Journal, Shutdown) {
-        let (journal, writer) = open(storage, testing::state_with_servers(1));
+        start_on(Arc::new(FileRegister::new(storage, file::NAME)))
+    }
+
+    fn start_on(register: Arc<dyn Register>) -> (Journal, Shutdown) {
+        let seen = register.read().now_or_never();
+        let (version, _) = seen.expect("a read takes no time").unwrap();
+        let (journal, writer) = open(register, version, testing::state_with_servers(1));
         let shutdown = Shutdown::new();
         glint_world::Spawn::spawn(&TokioTasks, Box::pin(writer.run(shutdown.clone())));
         (journal, shutdown)
@@ -321,6 +358,21 @@ mod tests {
         );
         assert_eq!(journal.state().epoch, Epoch(0));
         assert_eq!(journal.change(raise).await.unwrap(), Epoch(1));
+    }
+
+    #[tokio::test]
+    async fn a_master_whose_state_another_has_changed_decides_nothing_more_and_ends() {
+        let storage = Arc::new(MemoryStorage::default());
+        let register = Arc::new(FileRegister::new(storage.clone(), file::NAME));
+        let (first, _one) = start_on(register.clone());
+        let (second, _two) = start_on(register);
+        assert_eq!(first.change(raise).await.unwrap(), Epoch(1));
+        let error = second.change(raise).await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Retry);
+        assert!(second.broken().error().is_some());
+        assert_eq!(second.state().epoch, Epoch(0));
+        assert_eq!(first.change(raise).await.unwrap(), Epoch(2));
+        assert_eq!(on_disk(&*storage).await.unwrap().epoch, Epoch(2));
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Shared, failover, moves,
-    repair::{self, Fleet},
+    Shared, failover,
+    plan::{self, Fleet},
     state::State,
+    step::{self, Step},
 };
 
 /// How often it looks although nothing that it knows of has changed.
@@ -16,26 +17,18 @@ const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether anything is to be done.
 fn is_wanting(state: &State, fleet: &Fleet) -> bool {
-    !repair::plan(state, fleet).is_empty()
-        || !moves::plan(state, fleet, state.levelling).is_empty()
-        || is_level(state, fleet)
-}
-
-/// Whether servers were to be made level, and are.
-fn is_level(state: &State, fleet: &Fleet) -> bool {
-    state.levelling && !moves::is_moving(state) && moves::levelling(state, fleet).is_empty()
+    !plan::plan(state, fleet, state.levelling).is_empty()
+        || state.levelling && plan::is_level(state, fleet)
 }
 
 /// Does what is to be done.
-fn look(state: &mut State, fleet: &Fleet) -> (Vec<repair::Step>, Vec<moves::Step>) {
-    let repairs = repair::plan(state, fleet);
-    repair::take(state, &repairs);
-    let moves = moves::plan(state, fleet, state.levelling);
-    moves::take(state, &moves);
-    if is_level(state, fleet) {
+fn look(state: &mut State, fleet: &Fleet) -> Vec<Step> {
+    let steps = plan::plan(state, fleet, state.levelling);
+    step::take(state, &steps);
+    if state.levelling && plan::is_level(state, fleet) {
         state.levelling = false;
     }
-    (repairs, moves)
+    steps
 }
 
 /// Looks after the copies until the master ends.
@@ -83,12 +76,9 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 .change(move |state| Ok(look(state, &fleet)))
                 .await;
             match mended {
-                Ok((repairs, moves)) => {
-                    for step in &repairs {
-                        tracing::debug!(?step, "a copy is placed, or let go");
-                    }
-                    for step in &moves {
-                        tracing::debug!(?step, "a copy is to go elsewhere");
+                Ok(steps) => {
+                    for step in &steps {
+                        tracing::debug!(?step, "copies change");
                     }
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use axum::{
 };
 use glint_protocol::{
     ModelId, ModelMap, ServerId,
-    admin::{Adoption, Draining, ForgetServer, RebalancePlan, ResetModel},
+    admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan, ResetModel},
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
         Registered,
@@ -63,6 +63,10 @@ impl Master {
             .route("/v1/models", get(models).post(create))
             .route("/v1/models/{name}", get(open).delete(delete))
             .route("/v1/models/{name}/reset", post(reset))
+            .route(
+                "/v1/models/{name}/partitions/{partition}/move",
+                post(move_copy),
+            )
             .route("/v1/servers/register", post(register))
             .route("/v1/servers/recovering", post(recovering))
             .route("/v1/servers/heartbeat", post(heartbeat))
@@ -129,6 +133,14 @@ async fn reset(
     Json(request): Json<ResetModel>,
 ) -> Answer<Json<ModelMap>> {
     Ok(Json(master.reset(&name, request).await?))
+}
+
+async fn move_copy(
+    Shared(master): Shared<Master>,
+    Path((name, partition)): Path<(String, u32)>,
+    Json(request): Json<MoveCopy>,
+) -> Answer<Json<PlannedMove>> {
+    Ok(Json(master.move_copy(name, partition, request).await?))
 }
 
 async fn recovering(

@@ -137,7 +137,7 @@ pub(super) fn suitable(
 ) -> Vec<ServerId> {
     let may_hold = |id: &&ServerId| {
         let server = state.servers.get(*id);
-        server.is_some_and(|s| !durability.is_logged() || s.volume.is_some())
+        server.is_some_and(|s| !s.draining && (!durability.is_logged() || s.volume.is_some()))
     };
     alive.iter().filter(may_hold).cloned().collect()
 }

@@ -3,7 +3,15 @@ use glint_protocol::{Durability, LossReason};
 use super::*;
 use crate::master::testing::{copied, id, ids, model};
 
-fn refused(state: &mut State, name: &str, alive: &BTreeSet<ServerId>) -> ErrorBody {
+/// These servers live.
+fn living<const N: usize>(names: [&str; N]) -> Fleet {
+    Fleet {
+        alive: ids(names),
+        ..Fleet::default()
+    }
+}
+
+fn refused(state: &mut State, name: &str, alive: &Fleet) -> ErrorBody {
     let before = state.clone();
     let error = begin(state, &id(name), alive).unwrap_err();
     assert_eq!(*state, before, "a refusal changes nothing");
@@ -13,7 +21,7 @@ fn refused(state: &mut State, name: &str, alive: &BTreeSet<ServerId>) -> ErrorBo
 #[test]
 fn draining_twice_is_as_once_and_cancelling_too() {
     let mut state = copied(2, 4, 1, Durability::Memory);
-    let alive = ids(["s1", "s2"]);
+    let alive = living(["s1", "s2"]);
     let first = begin(&mut state, &id("s1"), &alive).unwrap();
     assert_eq!(first.state, Some(DrainState::Draining));
     assert_eq!((first.copies, first.bytes), (2, 128));
@@ -28,12 +36,12 @@ fn draining_twice_is_as_once_and_cancelling_too() {
 #[test]
 fn an_unknown_server_and_the_last_one_are_refused() {
     let mut state = copied(2, 4, 1, Durability::Memory);
-    let alive = ids(["s1", "s2"]);
+    let alive = living(["s1", "s2"]);
     let unknown = refused(&mut state, "s9", &alive);
     assert_eq!(unknown.code, ErrorCode::UnknownServer);
     let unknown = cancel(&mut state, &id("s9")).unwrap_err();
     assert_eq!(unknown.code, ErrorCode::UnknownServer);
-    let error = refused(&mut state, "s1", &ids(["s1"]));
+    let error = refused(&mut state, "s1", &living(["s1"]));
     assert_eq!(error.code, ErrorCode::CannotDrain);
     assert!(error.message.contains("last"), "{error}");
     begin(&mut state, &id("s1"), &alive).unwrap();
@@ -47,13 +55,13 @@ fn an_unknown_server_and_the_last_one_are_refused() {
 #[test]
 fn what_the_rest_cannot_hold_is_refused_with_the_numbers() {
     let mut state = copied(3, 6, 1, Durability::Memory);
-    let alive = ids(["s1", "s2", "s3"]);
+    let alive = living(["s1", "s2", "s3"]);
     for name in ["s2", "s3"] {
         state.servers.get_mut(&id(name)).unwrap().capacity_bytes = 128 + 63;
     }
     let error = refused(&mut state, "s1", &alive);
     assert_eq!(error.code, ErrorCode::CannotDrain);
-    for part in ["128 bytes", "126 bytes", "2 of the copies", "--memory"] {
+    for part in ["128 bytes", "126 bytes", "2 of its copies", "--memory"] {
         assert!(error.message.contains(part), "{part}: {error}");
     }
     state.servers.get_mut(&id("s3")).unwrap().capacity_bytes += 65;
@@ -67,7 +75,7 @@ fn what_the_rest_cannot_hold_is_refused_with_the_numbers() {
 fn a_durable_model_needs_another_server_with_a_data_directory() {
     let mut state = copied(2, 2, 1, Durability::Sync);
     state.servers.get_mut(&id("s2")).unwrap().volume = None;
-    let error = refused(&mut state, "s1", &ids(["s1", "s2"]));
+    let error = refused(&mut state, "s1", &living(["s1", "s2"]));
     assert!(error.message.contains("--data-dir"), "{error}");
 }
 
@@ -77,10 +85,10 @@ fn a_copy_that_others_have_too_is_no_hindrance_and_neither_is_what_is_lost() {
     for server in state.servers.values_mut() {
         server.capacity_bytes = 128;
     }
-    begin(&mut state, &id("s1"), &ids(["s1", "s2"])).unwrap();
+    begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
     let mut state = copied(2, 2, 1, Durability::Memory);
     state.servers.get_mut(&id("s2")).unwrap().capacity_bytes = 64;
     model(&mut state).lost.insert(0, LossReason::Restarted);
-    let left = begin(&mut state, &id("s1"), &ids(["s1", "s2"])).unwrap();
+    let left = begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
     assert_eq!(left.lost, 1);
 }

@@ -1,17 +1,21 @@
 //! Whether a server can be emptied: everything it has must find room elsewhere before anything moves.
 
+use super::super::size::Size;
 use super::{Effort, Partition, Plan, Server, Standing, plan};
 
 /// Why a server cannot be drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CannotDrain {
     /// It is the only one.
-    #[error("no other server lives that could take what it has; start one first")]
+    #[error(
+        "it is the last one that lives and is not being drained: nobody else could hold anything; start another server first"
+    )]
     LastServer,
     /// The others lack room.
     #[error(
-        "{copies} of its partitions, {needed} bytes, the largest {largest}, find no room: the other servers have {free} bytes free; \
-         add servers, or give them more memory"
+        "{copies} of its copies, {} ({needed} bytes) together, the largest {}, find no room: the other servers have {} ({free} bytes) \
+         free; add servers, give them more memory (--memory), or delete models",
+        Size(*needed), Size(*largest), Size(*free)
     )]
     NoRoom {
         /// Partitions that would have fewer copies than they should.

@@ -126,7 +126,7 @@ fn has_source(partition: &Partition, ground: &Ground) -> bool {
         .any(|&m| ground.is_live(m) || ground.is_draining(m))
 }
 
-/// Copies beyond what is wanted go: of the worst placed ones, that of the most loaded server. So a move whose new copy is
+/// Copies beyond what is wanted go: of the worst placed ones, that of the most loaded server, the holder's last. So a move whose new copy is
 /// not complete yet goes on, and its old one is what leaves.
 fn thin_out(ground: &mut Ground, partition: &Partition, target: &mut Target, wanted: usize) {
     while target.servers.len() > wanted {
@@ -135,7 +135,8 @@ fn thin_out(ground: &mut Ground, partition: &Partition, target: &mut Target, wan
             let mut others = target.servers.clone();
             others.swap_remove(at);
             let spread = spread_of(ground, &others);
-            (spread, ground.bytes_on(server), server)
+            let serves = partition.holder == Some(server);
+            (spread, !serves, ground.bytes_on(server), server)
         });
         let Some(at) = worst else { return };
         let server = target.servers.remove(at);

@@ -8,8 +8,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::master::{
-    change, drain, repair,
-    testing::{copied, id, ids, model, who},
+    change, drain,
+    flows::{FLOWS, SMALL_FLOWS},
+    step::take,
+    testing::{CAPACITY, copied, id, ids, model, who},
 };
 
 fn all(state: &State) -> Fleet {
@@ -31,8 +33,6 @@ fn joins(state: &mut State, name: &str) {
 /// What the master does, and then what holders ask for when all learners have everything and all former copies are gone.
 fn turn(state: &mut State, levels: bool) -> usize {
     let fleet = all(state);
-    let repairs = repair::plan(state, &fleet);
-    repair::take(state, &repairs);
     let steps = plan(state, &fleet, levels);
     take(state, &steps);
     for server in state.servers.keys().cloned().collect::<Vec<_>>() {
@@ -65,7 +65,7 @@ fn turn(state: &mut State, levels: bool) -> usize {
         };
         change::change(state, &request).unwrap();
     }
-    repairs.len() + steps.len()
+    steps.len()
 }
 
 fn settle(state: &mut State, levels: bool) {
@@ -78,20 +78,20 @@ fn settle(state: &mut State, levels: bool) {
 }
 
 fn drain(state: &mut State, name: &str) {
-    let alive = all(state).alive;
-    drain::begin(state, &id(name), &alive).unwrap();
+    let fleet = all(state);
+    drain::begin(state, &id(name), &fleet).unwrap();
 }
 
 fn had(state: &State, partition: u32) -> usize {
     let copies = state.models["w"].copies_of(partition).cloned();
-    repair::in_sync(&copies.unwrap_or_default())
+    in_sync(&copies.unwrap_or_default())
 }
 
 #[test]
 fn a_server_that_joins_gets_its_share_by_as_few_moves_as_that_takes() {
     let mut state = copied(2, 12, 1, Durability::Memory);
     joins(&mut state, "s3");
-    let planned = levelling(&state, &all(&state));
+    let planned = levelling(&state, &all(&state)).moves;
     assert_eq!(planned.len(), 4);
     assert!(planned.iter().all(|m| m.to == id("s3")), "{planned:?}");
     assert_eq!(plan(&state, &all(&state), false), [], "if it is asked for");
@@ -99,7 +99,7 @@ fn a_server_that_joins_gets_its_share_by_as_few_moves_as_that_takes() {
     for name in ["s1", "s2", "s3"] {
         assert_eq!(state.models["w"].bytes_on(&id(name)), 4 * 64, "{name}");
     }
-    assert!(levelling(&state, &all(&state)).is_empty() && !is_moving(&state));
+    assert!(is_level(&state, &all(&state)));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn so_many_moves_begin_at_once_as_one_server_may_send() {
     assert_eq!(first.len(), 4);
     take(&mut state, &first);
     assert_eq!(plan(&state, &all(&state), true), [], "the rest comes later");
-    assert!(is_moving(&state));
+    assert!(!is_level(&state, &all(&state)));
 }
 
 #[test]
@@ -171,8 +171,8 @@ fn a_lost_partition_is_not_moved_and_another_server_says_that_it_is_lost() {
     let epoch = state.models["w"].epochs[0];
     model(&mut state).lost.insert(0, LossReason::Restarted);
     model(&mut state).abandon(0);
-    let alive = all(&state).alive;
-    let left = drain::begin(&mut state, &id("s1"), &alive).unwrap();
+    let fleet = all(&state);
+    let left = drain::begin(&mut state, &id("s1"), &fleet).unwrap();
     assert_eq!(left.lost, 1);
     settle(&mut state, false);
     assert_eq!(who(&state, 0), "s2");
@@ -196,10 +196,10 @@ fn a_move_to_a_server_that_is_gone_is_called_off_and_made_to_another() {
         alive: ids(["s1", "s3"]),
         gone: ids(["s2"]),
     };
-    let steps = repair::plan(&state, &fleet);
-    repair::take(&mut state, &steps);
-    let steps = plan(&state, &fleet, false);
-    take(&mut state, &steps);
+    for _ in 0..2 {
+        let steps = plan(&state, &fleet, false);
+        take(&mut state, &steps);
+    }
     assert_eq!(who(&state, 0), "s1, s2 former, s3 learner");
     settle(&mut state, false);
     assert_eq!(who(&state, 0), "s3");
@@ -226,10 +226,10 @@ proptest! {
         let mut state = copied(servers, partitions, copies, Durability::Memory);
         for (act, number) in acts {
             let name = format!("s{number}");
-            let alive = all(&state).alive;
+            let fleet = all(&state);
             match act {
                 0 => joins(&mut state, &name),
-                1 => { let _ = drain::begin(&mut state, &id(&name), &alive); }
+                1 => { let _ = drain::begin(&mut state, &id(&name), &fleet); }
                 _ => { let _ = drain::cancel(&mut state, &id(&name)); }
             }
             turn(&mut state, true);
@@ -252,4 +252,206 @@ proptest! {
             prop_assert!(!server.draining || state.copies_on(id) == 0, "{id}");
         }
     }
+}
+
+/// A model that wants so many copies and has one of each partition.
+fn bare(servers: usize, partitions: u32, copies: u8) -> State {
+    let mut state = copied(servers, partitions, copies, Durability::Memory);
+    let model = model(&mut state);
+    for partition in 0..partitions {
+        for server in 0..servers as u32 {
+            model.strike(partition, server);
+        }
+    }
+    model.tidy();
+    state
+}
+
+fn mend(state: &mut State, fleet: &Fleet) -> Vec<Step> {
+    let steps = plan(state, fleet, false);
+    take(state, &steps);
+    steps
+}
+
+/// Has all learners become in sync, as their holders would ask.
+fn attach(state: &mut State) {
+    let model = model(state);
+    for partition in 0..model.spec.partition_count {
+        let learners: Vec<u32> = model.copies[&partition].of(CopyRole::Learner).collect();
+        for server in learners {
+            model.set_role(partition, server, Some(CopyRole::InSync));
+        }
+    }
+}
+
+#[test]
+fn missing_copies_are_placed_evenly_on_other_servers_until_all_are_there() {
+    let mut state = bare(4, 16, 3);
+    let fleet = all(&state);
+    for _ in 0..8 {
+        mend(&mut state, &fleet);
+        attach(&mut state);
+    }
+    let model = &state.models["w"];
+    for partition in 0..16 {
+        assert_eq!(
+            in_sync(&model.copies[&partition]),
+            3,
+            "{}",
+            who(&state, partition)
+        );
+    }
+    let loads = |state: &State| {
+        let loads = ["s1", "s2", "s3", "s4"].map(|name| state.placed_bytes(&id(name)));
+        loads.iter().max().unwrap() - loads.iter().min().unwrap()
+    };
+    assert!(loads(&state) <= 2 * 64, "as even as one by one comes to");
+    assert_eq!(mend(&mut state, &fleet), []);
+    settle(&mut state, true);
+    assert!(loads(&state) <= 64, "and level, when that is asked for");
+}
+
+#[test]
+fn more_copies_than_servers_are_had_as_far_as_they_go_and_completed_by_who_joins() {
+    let mut state = bare(2, 1, 3);
+    let fleet = all(&state);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s2 learner");
+    attach(&mut state);
+    assert_eq!(mend(&mut state, &fleet), []);
+    let joins = state.servers[&id("s1")].clone();
+    state.servers.insert(id("s3"), joins);
+    let fleet = all(&state);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s2 in sync, s3 learner");
+}
+
+#[test]
+fn copies_are_kept_in_different_zones_then_on_different_machines() {
+    let mut state = bare(4, 1, 2);
+    for (name, zone, node) in [
+        ("s1", "a", "m1"),
+        ("s2", "a", "m1"),
+        ("s3", "a", "m2"),
+        ("s4", "b", "m3"),
+    ] {
+        let labels = &mut state.servers.get_mut(&id(name)).unwrap().labels;
+        (labels.zone, labels.node) = (Some(zone.into()), Some(node.into()));
+    }
+    for (living, expected) in [
+        (ids(["s1", "s2", "s3", "s4"]), Some("s4")),
+        (ids(["s1", "s2", "s3"]), Some("s3")),
+        (ids(["s1", "s2"]), Some("s2")),
+        (ids(["s1"]), None),
+        (ids(["s2", "s3"]), None),
+    ] {
+        let fleet = Fleet {
+            alive: living,
+            gone: BTreeSet::new(),
+        };
+        let steps = plan(&state, &fleet, false);
+        let acts = steps.first().map(|s| s.act.clone());
+        assert_eq!(acts, expected.map(|name| Act::Place(id(name))));
+    }
+}
+
+#[test]
+fn so_many_are_attached_at_once_as_one_server_may_send_or_receive() {
+    let mut state = bare(2, 8, 2);
+    let fleet = all(&state);
+    let large = SMALL_FLOWS.1;
+    model(&mut state).sizes = vec![large; 8].into();
+    let steps = mend(&mut state, &fleet);
+    assert_eq!(steps.len(), 2 * FLOWS, "four each way");
+    let mut state = bare(2, 8, 2);
+    model(&mut state).sizes = vec![large; 8].into();
+    let third = state.servers[&id("s1")].clone();
+    state.servers.insert(id("s3"), third);
+    let model = model(&mut state);
+    model.holders = vec![0; 8];
+    let fleet = all(&state);
+    assert_eq!(
+        mend(&mut state, &fleet).len(),
+        FLOWS,
+        "one sends all of them"
+    );
+    assert_eq!(
+        mend(&mut state, &fleet),
+        [],
+        "and goes on when they are there"
+    );
+}
+
+#[test]
+fn a_learner_on_a_server_that_is_gone_makes_room_for_one_that_lives() {
+    let mut state = bare(3, 1, 2);
+    let only_two = Fleet {
+        alive: ids(["s1", "s2"]),
+        gone: BTreeSet::new(),
+    };
+    mend(&mut state, &only_two);
+    assert_eq!(who(&state, 0), "s1, s2 learner");
+    let gone = Fleet {
+        alive: ids(["s1"]),
+        gone: ids(["s2", "s3"]),
+    };
+    assert_eq!(
+        mend(&mut state, &gone),
+        [],
+        "it may come back, and nobody else is there"
+    );
+    let gone = Fleet {
+        alive: ids(["s1", "s3"]),
+        gone: ids(["s2"]),
+    };
+    mend(&mut state, &gone);
+    assert_eq!(who(&state, 0), "s1, s2 former, s3 learner");
+}
+
+#[test]
+fn what_is_too_many_goes_and_never_one_that_is_needed() {
+    use CopyRole::{InSync, Learner};
+    for (second, third, expected) in [
+        (InSync, Learner, "s1, s2 in sync, s3 former"),
+        (Learner, InSync, "s1, s2 former, s3 in sync"),
+        (InSync, InSync, "s1, s2 in sync, s3 former"),
+        (Learner, Learner, "s1, s2 learner, s3 learner"),
+    ] {
+        let mut state = bare(3, 1, 2);
+        let model = model(&mut state);
+        for (name, role) in [("s2", second), ("s3", third)] {
+            let server = model.intern(&id(name));
+            model.set_role(0, server, Some(role));
+        }
+        let fleet = all(&state);
+        mend(&mut state, &fleet);
+        assert_eq!(who(&state, 0), expected);
+    }
+}
+
+#[test]
+fn nothing_comes_to_a_server_that_is_drained_or_full() {
+    let mut state = bare(3, 1, 2);
+    let fleet = all(&state);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s2 learner");
+    state.servers.get_mut(&id("s2")).unwrap().draining = true;
+    mend(&mut state, &fleet);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s2 former, s3 learner");
+    let mut state = bare(3, 1, 2);
+    state.servers.get_mut(&id("s2")).unwrap().capacity_bytes = 63;
+    assert_eq!(state.servers[&id("s3")].capacity_bytes, CAPACITY);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s3 learner");
+}
+
+#[test]
+fn a_model_of_one_copy_and_a_lost_partition_are_left_alone() {
+    let mut state = copied(3, 3, 1, Durability::Memory);
+    let fleet = all(&state);
+    assert_eq!(mend(&mut state, &fleet), []);
+    let mut state = bare(3, 1, 2);
+    model(&mut state).lost.insert(0, LossReason::Restarted);
+    assert_eq!(mend(&mut state, &fleet), []);
 }
