@@ -8,7 +8,7 @@
 //! - `membership`: who lives
 //! - `watch`, `mend`: what it does from time to time, and whenever something has changed
 //! - `orders`, `hold`: keeps every server told of what it is to hold and to drop
-//! - `catalogue`: create, open, list, delete, status
+//! - `catalogue`: create, open, list, delete, status; `overview`: where the copies of a model are
 //! - `router`: the paths
 //!
 //! It touches the outside only through its [`World`] and its [`Storage`].
@@ -29,6 +29,7 @@ mod journal;
 mod membership;
 mod mend;
 mod orders;
+mod overview;
 pub mod placement;
 mod plan;
 mod published;

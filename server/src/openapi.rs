@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
-    admin::{Adoption, Draining, ForgetServer, MoveCopy, RebalancePlan, ResetModel},
+    admin::{Adoption, Draining, ForgetServer, ModelCopies, MoveCopy, RebalancePlan, ResetModel},
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Orders, Recovering,
         Register, Registered,
@@ -199,6 +199,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
             Shape::Nothing,
             Shape::Done,
             "Deletes a model.",
+        )
+    },
+    Endpoint {
+        parameters: &[NAME],
+        ..endpoint(
+            "get",
+            "/v1/models/{name}/copies",
+            At::Master,
+            Shape::Nothing,
+            Shape::Json("ModelCopies"),
+            "Where the copies of each partition are, and what each is.",
         )
     },
     Endpoint {
@@ -471,6 +482,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<ClusterStatus>(&mut all);
     add::<CopiesChanged>(&mut all);
     add::<CreateModel>(&mut all);
+    add::<ModelCopies>(&mut all);
     add::<Draining>(&mut all);
     add::<ErrorBody>(&mut all);
     add::<ForgetServer>(&mut all);

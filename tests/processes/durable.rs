@@ -290,7 +290,7 @@ fn a_server_that_is_gone_for_good_is_given_up_and_the_rest_goes_on() {
     let said = complaint(url, &["model", "reset", "w", "--timeout", "0"]);
     assert!(said.contains("glint server forget s1 --dead"), "{said}");
     printed(url, &["server", "forget", "s1", "--dead"]);
-    assert!(printed(url, &["status"]).contains("an admin said that its server is dead"));
+    assert!(printed(url, &["status"]).contains("the server that held them is dead"));
     assert!(pair.key_1("w").contains("are lost"), "{}", pair.key_1("w"));
     let second = Program::start(
         pair.directory.path(),

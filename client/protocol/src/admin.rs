@@ -104,6 +104,46 @@ pub struct RebalancePlan {
     pub moves: Vec<PlannedMove>,
 }
 
+/// Where the copies of a model are: the answer to `GET /v1/models/{name}/copies`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelCopies {
+    /// Name of the model.
+    pub name: String,
+    /// Which model.
+    pub incarnation: Incarnation,
+    /// How many copies each partition shall have.
+    pub wanted: u8,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionCopies>,
+}
+
+/// Where the copies of one partition are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PartitionCopies {
+    /// Who serves it.
+    pub holder: ServerId,
+    /// Who else has everything that was acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_sync: Vec<ServerId>,
+    /// Who is being sent what it lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learning: Vec<ServerId>,
+    /// Who is to drop its copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<ServerId>,
+    /// Whose copy goes once one that is learning has come in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving_from: Option<ServerId>,
+    /// Nobody serves it until a server with a copy that is in sync is back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
+    /// Its values are lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
+}
+
 /// A server that asked to be registered and was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -51,7 +51,7 @@ impl fmt::Display for LossReason {
             Self::Emptied => "its server came back with an emptied data directory",
             Self::OtherVolume => "its server came back with another data directory",
             Self::OlderVolume => "its server came back with an older copy of its data directory",
-            Self::ServerDead => "an admin said that its server is dead",
+            Self::ServerDead => "an admin said that the server that held them is dead",
             Self::NotFound => "no server reported it to the rebuilt master",
         })
     }

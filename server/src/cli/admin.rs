@@ -15,8 +15,8 @@ use super::{api::Target, print, table::Table};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  glint server forget s3                   a server that ended and holds nothing
-  glint server forget s3 --dead            one that holds partitions: their values are lost from then on
+  glint server forget s3                   a server that ended, when others have copies of all that it has
+  glint server forget s3 --dead            one that has the last copies of partitions: their values are lost from then on
 
 Say --dead only when the server is gone with its data directory: a server that is merely down comes back by itself, with
 everything. What is lost starts again with: glint model reset NAME")]

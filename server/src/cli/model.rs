@@ -1,18 +1,18 @@
 //! `glint model create`, `show`, `reset` and `delete`.
 
+mod show;
+
 use std::fmt::Write;
 
 use clap::{ArgGroup, Args, Subcommand};
 use glint_protocol::{
     Durability, ElementType, ModelDraft, ModelId, ModelMap, Partitioning, Partitions, RequestId,
-    Rule, Scalar, Shape,
-    admin::ResetModel,
-    control::{ClusterStatus, CreateModel},
+    Rule, Scalar, Shape, admin::ResetModel, control::CreateModel,
 };
 use glint_server::master::Size;
 use http::Method;
 
-use super::{api::Target, notation, print, status, table::Table};
+use super::{api::Target, notation, print};
 
 /// Create, show, reset or delete a model.
 #[derive(Subcommand)]
@@ -20,7 +20,7 @@ pub(crate) enum Model {
     /// Create a vector or a matrix.
     Create(Create),
     /// Show what a model is and who holds its partitions.
-    Show(Show),
+    Show(show::Show),
     /// Set all values of a model back to its initial value, as after some of them were lost.
     Reset(Reset),
     /// Delete a model and its values.
@@ -152,107 +152,10 @@ impl Create {
     }
 }
 
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  glint model show topics
-  glint model show topics --json        (the partition map, as clients get it)")]
-pub(crate) struct Show {
-    /// Name of the model.
-    name: String,
-    /// Print the master's JSON instead of text.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-impl Show {
-    async fn run(self) -> anyhow::Result<()> {
-        let path = path(&self.name)?;
-        let api = self.target.api()?;
-        let map: ModelMap = api.get(&path).await?;
-        if self.json {
-            return print(&format!("{}\n", serde_json::to_string_pretty(&map)?));
-        }
-        let status: ClusterStatus = api.get("/v1/status").await?;
-        let busiest = status::busiest(&status, |load| load.model == self.name);
-        let mut text = describe(&map)?;
-        if !busiest.is_empty() {
-            text.push('\n');
-            text.push_str(&status::busiest_table(&busiest));
-        }
-        print(&text)
-    }
-}
-
 /// The path of a model; what cannot be a name would be another path.
 fn path(name: &str) -> anyhow::Result<String> {
     glint_protocol::spec::check_name(name)?;
     Ok(format!("/v1/models/{name}"))
-}
-
-fn describe(map: &ModelMap) -> anyhow::Result<String> {
-    let spec = &map.spec;
-    let mut text = String::new();
-    let mut line = |name: &str, value: &dyn std::fmt::Display| writeln!(text, "{name:<13}{value}");
-    line("model", &spec.name)?;
-    line("id", &map.incarnation)?;
-    line("shape", &spec.shape)?;
-    line("element", &spec.element)?;
-    line("size", &Size(spec.bytes().unwrap_or(0)))?;
-    line("initial", &spec.initial)?;
-    line("rule", &spec.rule)?;
-    line("durability", &spec.durability())?;
-    line(
-        "partitions",
-        &format_args!(
-            "{} by {}",
-            spec.partition_count,
-            status::by(&spec.partitioning)
-        ),
-    )?;
-    line("revision", &map.revision)?;
-    text.push('\n');
-    let mut table = Table::new(&["SERVER", "ADDRESS", ">PARTITIONS", ">LOST", "WHICH"]);
-    for (index, server) in map.servers.iter().enumerate() {
-        let held: Vec<u32> = (0..spec.partition_count)
-            .filter(|&p| map.holders.get(p as usize) == Some(&(index as u32)))
-            .collect();
-        let lost = held.iter().filter(|p| map.lost.contains(p)).count();
-        table.row(vec![
-            server.id.to_string(),
-            server.url.clone(),
-            held.len().to_string(),
-            lost.to_string(),
-            runs(&held),
-        ]);
-    }
-    text.push_str(&table.render());
-    if !map.lost.is_empty() {
-        writeln!(
-            text,
-            "\nThe values of lost partitions are gone; `glint status` says why. Start the model again from its initial value \
-             with: glint model reset {}",
-            spec.name
-        )?;
-    }
-    Ok(text)
-}
-
-/// Partitions as `0 2 4 … (37 more)`.
-fn runs(partitions: &[u32]) -> String {
-    const SHOWN: usize = 8;
-    let text = partitions
-        .iter()
-        .take(SHOWN)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ");
-    match partitions.len().saturating_sub(SHOWN) {
-        0 => text,
-        more => format!("{text} … ({more} more)"),
-    }
 }
 
 #[derive(Args)]
@@ -312,12 +215,8 @@ impl Delete {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use glint_protocol::{
-        ClusterId, Epoch, Incarnation, ServerId, ids::Revision, map::ServerAddress,
-    };
-
     use super::*;
+    use clap::Parser;
 
     #[derive(Parser)]
     struct Line {
@@ -357,35 +256,5 @@ mod tests {
             assert!(draft(line).is_err(), "{line}");
         }
         assert!(path("a/b").is_err());
-    }
-
-    #[test]
-    fn a_model_is_described_with_who_holds_what() {
-        let mut draft = ModelDraft::new("w", Shape::Vector { keys: 100 }, ElementType::F32);
-        draft.partitions = Partitions::Exactly(20);
-        let server = |name: &str| ServerAddress {
-            id: ServerId(name.into()),
-            url: format!("http://{name}:1"),
-        };
-        let map = ModelMap {
-            cluster: ClusterId(1),
-            spec: draft.resolve(2).unwrap(),
-            incarnation: Incarnation::default(),
-            revision: Revision(4),
-            max_deadline_ms: 1,
-            servers: vec![server("s1"), server("s2")],
-            holders: (0..20).map(|p| p % 2).collect(),
-            epochs: vec![Epoch(1); 20],
-            followers: Vec::new(),
-            lost: vec![3],
-        };
-        let text = describe(&map).unwrap();
-        for part in [
-            "20 by range",
-            "0 2 4 6 8 10 12 14 … (2 more)",
-            "values of lost partitions are gone",
-        ] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
     }
 }

@@ -350,7 +350,7 @@ fn transfers(state: &State) -> Transfers {
 }
 
 /// What to say of a model that is not in the catalogue.
-fn absent(state: &State, name: &str) -> ErrorBody {
+pub(crate) fn absent(state: &State, name: &str) -> ErrorBody {
     match &state.adopting {
         Some(adopting) => adoption::not_yet(adopting, name),
         None => unknown(name),

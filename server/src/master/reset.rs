@@ -6,10 +6,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use glint_protocol::{
     Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
     admin::{ForgetServer, ResetModel},
+    copies::CopyRole,
     error::GoneReason,
 };
 
 use super::{
+    copies::Copies,
     failover::promote_others,
     placement::{Room, place},
     state::{Assignment, Model, Phase, State, partition_bytes},
@@ -131,11 +133,13 @@ pub(crate) struct Forgotten {
     pub(crate) lost: usize,
 }
 
-/// Forgets a server by an admin's word. One that holds values is forgotten only when it is said to be dead: what has no
-/// other copy that is in sync is lost from now on, and this start of it never speaks again. Forgetting twice is fine.
+/// Forgets a server by an admin's word. One that has the last copy of anything, as far as the `living` have none, is forgotten
+/// only when it is said to be dead: what has no other copy that is in sync is lost from now on, and this start of it never
+/// speaks again. Forgetting twice is fine.
 ///
 /// # Errors
-/// `unknown_server`; `server_alive` when it is `present`; `server_silent` when it holds values and is not said to be dead.
+/// `unknown_server`; `server_alive` when it is `present`; `server_silent` when what it has nobody else has, and it is not said
+/// to be dead.
 pub(crate) fn forget(
     state: &mut State,
     request: &ForgetServer,
@@ -166,22 +170,22 @@ pub(crate) fn forget(
     let holding: Vec<String> = state
         .models
         .values()
-        .filter(|m| m.phase != Phase::Creating && m.has_values_on(id))
+        .filter(|m| m.phase != Phase::Creating && has_the_last(m, id, living))
         .map(|m| m.spec.name.clone())
         .collect();
     if !holding.is_empty() && !request.dead {
         return Err(ErrorBody::new(
             ErrorCode::ServerSilent,
             format!(
-                "server {id} holds values of {} models ({}…) and waits to be started again; if it is gone for good, and they \
-                 with it: glint server forget {id} --dead",
+                "server {id} has values of {} models ({}…) of which no server that lives has a copy that is in sync, and waits to be \
+                 started again; if it is gone for good, and they with it: glint server forget {id} --dead",
                 holding.len(),
                 holding[0]
             ),
         ));
     }
     let promoted = promote_others(state, id, living);
-    let lost = strike(state, id);
+    let lost = strike(state, id, living);
     state.servers.remove(id);
     for tombstone in &mut state.tombstones {
         tombstone.awaited.remove(id);
@@ -194,9 +198,52 @@ pub(crate) fn forget(
     Ok(Forgotten { promoted, lost })
 }
 
+/// Whether a server has a copy that counts of a partition of which nobody that lives has one.
+fn has_the_last(model: &Model, id: &ServerId, living: &BTreeSet<ServerId>) -> bool {
+    let Some(index) = model.index_of(id) else {
+        return false;
+    };
+    let counts = |partition: u32, server: u32| {
+        let holds = model.holders[partition as usize] == server && !model.is_vacant(partition);
+        let copies = model.copies_of(partition);
+        let claims = |c: &Copies| c.claims.iter().any(|c| c.server == server);
+        holds
+            || model.role(partition, server) == Some(CopyRole::InSync)
+            || model.is_vacant(partition) && copies.is_some_and(claims)
+    };
+    let lives = |server: u32| server != index && living.contains(&model.servers[server as usize]);
+    let others: Vec<u32> = (0..model.servers.len() as u32)
+        .filter(|&s| lives(s))
+        .collect();
+    (0..model.spec.partition_count)
+        .filter(|p| !model.lost.contains_key(p) && counts(*p, index))
+        .any(|p| !others.iter().any(|&s| counts(p, s)))
+}
+
+/// What is lost with its holder, another server that has, or had, a copy of it is to hold from now on: it says that the values
+/// are lost, and has the others let go of what they still have.
+fn reassign_lost(
+    model: &mut Model,
+    partition: u32,
+    living: &BTreeSet<ServerId>,
+    epoch: impl FnOnce() -> Epoch,
+) {
+    let holder = model.holders[partition as usize];
+    let others = model
+        .copies_of(partition)
+        .into_iter()
+        .flat_map(|c| &c.places);
+    let mut others = others.map(|place| place.server);
+    let heir = others.find(|&s| living.contains(&model.servers[s as usize]));
+    if let Some(heir) = heir {
+        model.promote(partition, heir, epoch(), CopyRole::Former);
+        model.strike(partition, holder);
+    }
+}
+
 /// Takes a server that is dead out of the copies of all models; how many partitions are lost with it. Those of which
 /// others are in sync wait for one of them.
-fn strike(state: &mut State, id: &ServerId) -> usize {
+fn strike(state: &mut State, id: &ServerId, living: &BTreeSet<ServerId>) -> usize {
     let mut lost = 0;
     let mut fresh: Option<Epoch> = None;
     for name in state.models.keys().cloned().collect::<Vec<_>>() {
@@ -235,6 +282,14 @@ fn strike(state: &mut State, id: &ServerId) -> usize {
                 lost += usize::from(changed.give_up(partition, epoch, LossReason::ServerDead));
             }
             changed.revised(partition, revision);
+        }
+        let held: Vec<u32> = changed.held_by(index).collect();
+        for partition in held {
+            if changed.lost.contains_key(&partition) {
+                reassign_lost(&mut changed, partition, living, || {
+                    *fresh.get_or_insert_with(|| state.fresh_epoch())
+                });
+            }
         }
         changed.renewed(revision);
         changed.tidy();

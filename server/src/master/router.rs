@@ -10,7 +10,10 @@ use axum::{
 };
 use glint_protocol::{
     ModelId, ModelMap, ServerId,
-    admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan, ResetModel},
+    admin::{
+        Adoption, Draining, ForgetServer, ModelCopies, MoveCopy, PlannedMove, RebalancePlan,
+        ResetModel,
+    },
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
         Registered,
@@ -62,6 +65,7 @@ impl Master {
             .route("/v1/status", get(status))
             .route("/v1/models", get(models).post(create))
             .route("/v1/models/{name}", get(open).delete(delete))
+            .route("/v1/models/{name}/copies", get(copies))
             .route("/v1/models/{name}/reset", post(reset))
             .route(
                 "/v1/models/{name}/partitions/{partition}/move",
@@ -125,6 +129,13 @@ async fn delete(
 ) -> Answer<Json<Done>> {
     master.delete(&name, query.id).await?;
     Ok(Json(Done {}))
+}
+
+async fn copies(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+) -> Answer<Json<ModelCopies>> {
+    Ok(Json(master.copies(&name)?))
 }
 
 async fn reset(

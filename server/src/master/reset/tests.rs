@@ -353,6 +353,52 @@ fn of_a_dead_server_others_in_sync_take_what_it_held_and_only_the_rest_is_lost()
         }
     );
     assert_eq!(state.models["w"].lost, [(0, LossReason::ServerDead)].into());
+    assert_eq!(who(&state, 0), "s2", "who lives says that it is lost");
+    let mut state = copied(3, 1, 2, Durability::Memory);
+    model(&mut state).set_role(0, 1, Some(CopyRole::Learner));
+    model(&mut state).set_role(0, 2, Some(CopyRole::Learner));
+    forget(&mut state, &dead("s1"), false, &ids(["s3"])).unwrap();
+    // The holder has it let go of what it got.
+    assert_eq!(who(&state, 0), "s3, s2 former");
+}
+
+#[test]
+fn a_server_is_forgotten_without_being_dead_if_others_that_live_have_all_that_it_has() {
+    use crate::master::testing::{copied, ids, model, who};
+    let gone = |name: &str| ForgetServer {
+        server: id(name),
+        dead: false,
+    };
+    let refused = |state: &State, name: &str, living: &BTreeSet<ServerId>| {
+        let mut changed = state.clone();
+        let refused = forget(&mut changed, &gone(name), false, living).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ServerSilent);
+        assert!(refused.message.contains("--dead"), "{}", refused.message);
+        assert_eq!(changed, *state);
+    };
+    // It holds, and another is in sync.
+    let mut state = copied(2, 1, 2, Durability::Memory);
+    refused(&state, "s1", &ids([]));
+    let forgotten = forget(&mut state, &gone("s1"), false, &ids(["s2"])).unwrap();
+    assert_eq!((forgotten.promoted, forgotten.lost), (1, 0));
+    assert_eq!(who(&state, 0), "s2");
+    // It follows: the holder must live, or it would have the last copy.
+    let mut state = copied(2, 1, 2, Durability::Memory);
+    refused(&state, "s2", &ids([]));
+    forget(&mut state, &gone("s2"), false, &ids(["s1"])).unwrap();
+    assert_eq!(who(&state, 0), "s1");
+    // The holder came back with nothing, and waits for what it follows with.
+    let mut state = copied(2, 1, 2, Durability::Memory);
+    model(&mut state).copies.get_mut(&0).unwrap().vacant = true;
+    refused(&state, "s2", &ids(["s1"]));
+    forget(&mut state, &gone("s1"), false, &ids(["s2"])).unwrap();
+    assert_eq!(who(&state, 0), "s2");
+    // A learner has nothing that anybody waits for.
+    let mut state = copied(2, 1, 2, Durability::Memory);
+    model(&mut state).set_role(0, 1, Some(CopyRole::Learner));
+    refused(&state, "s1", &ids(["s2"]));
+    forget(&mut state, &gone("s2"), false, &ids([])).unwrap();
+    assert_eq!(who(&state, 0), "s1");
 }
 
 #[test]

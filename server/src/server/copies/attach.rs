@@ -57,7 +57,9 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
     };
     let mut held = slot.lock();
     let epoch = held.epoch();
-    if !held.is_holder() || held.loss().is_some() {
+    // What is lost nobody follows: it only matters who has let go of it.
+    let dismisses = matches!(answer.outcome, Outcome::Detached | Outcome::Stranger);
+    if !held.is_holder() || held.loss().is_some() && !dismisses {
         return;
     }
     if let Outcome::Refused(higher) = answer.outcome {
@@ -94,6 +96,8 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
         Outcome::Stranger if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) => {
             offer_anew(state, &slot, epoch, member);
         }
+        // Who held it until now may not have heard yet that it does not any more: it is told again after a while.
+        Outcome::Stranger if member.phase == Phase::Leaving => member.phase = Phase::New,
         // It is offered again after a while.
         Outcome::Full => member.phase = Phase::New,
         Outcome::Detached => {

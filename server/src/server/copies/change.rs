@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
-    attach,
-    held::{Held, Phase, Role},
+    attach, detach,
+    held::{Held, Member, Phase, Role},
 };
 use crate::server::{
     link::Link,
@@ -71,13 +71,23 @@ pub(in crate::server) fn wanted(state: &State) -> Vec<CopyChange> {
 fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
     let mut held = slot.lock();
     let held = &mut *held;
-    if !held.is_holder() || held.loss().is_some() {
+    if !held.is_holder() {
         return None;
+    }
+    let epoch = held.epoch();
+    let former = |m: &Member| m.role == CopyRole::Former && m.phase == Phase::New;
+    for member in held.members.iter_mut().filter(|m| former(m)) {
+        detach::order(slot, epoch, member);
+    }
+    if held.loss().is_some() {
+        // Nobody follows what is lost any more; the master hears who has let go of it.
+        let gone = held.members.iter().any(|m| m.phase == Phase::Gone);
+        return gone.then(|| change(slot, held)).flatten();
     }
     let now = Instant::now();
     let pulse = state.pulse();
     let suspicion = Duration::from_millis(pulse.suspicion_ms);
-    let (epoch, position) = (held.epoch(), held.position());
+    let position = held.position();
     let level = held.inherited.max(slot.safe.safe());
     let patience = suspicion * PATIENCE;
     for member in &mut held.members {
@@ -128,7 +138,7 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
 }
 
 fn change(slot: &Slot, held: &Held) -> Option<CopyChange> {
-    let in_sync = |role| move |m: &&super::held::Member| m.role == role;
+    let in_sync = |role| move |m: &&Member| m.role == role;
     let confirmed: Vec<&ServerId> = held
         .members
         .iter()

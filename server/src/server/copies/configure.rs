@@ -45,6 +45,11 @@ pub(in crate::server) fn hold(
     if held.loss().is_some() {
         held.raise_epoch(order.epoch);
         held.role = Role::Holder;
+        held.revision = order.revision;
+        // Others have no use for what they still have of it.
+        set_members(state, slot, held, order, peers);
+        dismiss(slot, held);
+        held.copies_changed(slot);
         return;
     }
     let promoted = follows.is_some();
@@ -69,14 +74,24 @@ pub(in crate::server) fn hold(
     for member in &mut held.members {
         match member.phase {
             Phase::New if member.role != CopyRole::Former => attach::offer(slot, epoch, member),
-            Phase::Leaving | Phase::Gone => {}
-            _ if member.role == CopyRole::Former => detach::order(slot, epoch, member),
             _ => {}
         }
     }
+    dismiss(slot, held);
     held.copies_changed(slot);
     beacon::renew(slot, held);
     slot.safe.look_again();
+}
+
+/// Has former followers drop their copies.
+fn dismiss(slot: &Slot, held: &mut Held) {
+    let epoch = held.epoch();
+    for member in &mut held.members {
+        let told = matches!(member.phase, Phase::Leaving | Phase::Gone);
+        if member.role == CopyRole::Former && !told {
+            detach::order(slot, epoch, member);
+        }
+    }
 }
 
 /// From a follower to the holder: it answers once the promise that it gave to the holder before has ended.

@@ -34,6 +34,7 @@ struct Configured {
     in_sync: Vec<usize>,
     learners: Vec<usize>,
     former: Vec<usize>,
+    lost: bool,
 }
 
 const QUICK: Pulse = Pulse {
@@ -137,6 +138,7 @@ impl Servers {
                 epoch: Epoch(self.epoch),
                 revision: Revision(self.revision),
                 copies,
+                lost: configured.lost,
                 ..held(0, Epoch(self.epoch))
             });
         } else {

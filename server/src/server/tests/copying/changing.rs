@@ -46,3 +46,46 @@ async fn a_push_waits_for_a_silent_follower_until_the_master_takes_it_out() {
     assert_eq!(servers.push(0, 2, 0, &[1]).await, Status::Applied);
     assert_eq!(servers.pull(0, 1).await, Ok(vec![2]));
 }
+
+#[tokio::test]
+async fn the_holder_of_lost_values_has_the_others_let_go_of_their_copies() {
+    for durability in Durability::ALL {
+        let mut servers = pair(durability).await;
+        assert_eq!(servers.push(0, 1, 0, &[1]).await, Status::Applied);
+        let has_copy = |servers: &Servers| servers.all[1].server.state.slot((MODEL, 0)).is_some();
+        assert!(has_copy(&servers));
+        servers
+            .promote(&Configured {
+                former: vec![1],
+                lost: true,
+                ..Configured::default()
+            })
+            .await;
+        let asked = servers.asked(0).await;
+        assert_eq!(asked.detached, [servers.all[1].id.clone()]);
+        assert!(asked.in_sync.is_empty());
+        assert!(!has_copy(&servers), "{durability}");
+        assert_eq!(servers.pull(0, 1).await, Err(ErrorCode::Lost));
+    }
+}
+
+#[tokio::test]
+async fn a_holder_that_hears_late_that_it_is_none_any_more_lets_its_copy_go_all_the_same() {
+    for durability in Durability::ALL {
+        let mut servers = pair(durability).await;
+        let moved = Configured {
+            holder: 1,
+            former: vec![0],
+            ..Configured::default()
+        };
+        servers.epoch += 1;
+        servers.revision += 1;
+        servers.order(1, &moved, false).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The new holder has told it to go, and it took itself for the holder.
+        servers.order(0, &moved, false).await;
+        let asked = servers.asked(1).await;
+        assert_eq!(asked.detached, [servers.all[0].id.clone()], "{durability}");
+        assert!(servers.all[0].server.state.slot((MODEL, 0)).is_none());
+    }
+}
