@@ -2,7 +2,8 @@
 //! after another.
 //!
 //! A segment says where in the stream it begins, and thereby where the one before it ends: what that has beyond is not part
-//! of the stream any more. [`parse`] takes a whole file apart and judges nothing: it tells what is there and what is
+//! of the stream any more. Files that nobody needs are used again, since pages that the system has are filled much faster than
+//! fresh ones: so behind the end of the stream there may be old records, which are none at that place. [`parse`] takes a whole file apart and judges nothing: it tells what is there and what is
 //! damaged, and [`super::recovery`] decides what that means. What it needs for that is not in the file's own header (but in
 //! its name and in the data directory's file): records can be read where the header cannot.
 
@@ -10,6 +11,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use glint_protocol::{Boot, Incarnation, Position, VolumeId};
+use glint_world::disk::PARTIAL;
 
 use super::{
     checksum,
@@ -50,6 +52,11 @@ pub struct SegmentHeader {
 /// The name of the segment that begins here.
 pub fn name(start: u64) -> String {
     format!("{PREFIX}{start:016x}")
+}
+
+/// The name of a segment that is kept to be used again: what is in it means nothing.
+pub fn spare_name(start: u64) -> String {
+    format!("{}{PARTIAL}", name(start))
 }
 
 /// Where the segment of this name begins; none when it is no segment's name.

@@ -109,6 +109,17 @@ struct Stream {
     since: Option<Instant>,
     /// Where each segment begins, the oldest first.
     segments: Vec<u64>,
+    /// Segments that are to be used again.
+    spares: Vec<Spare>,
+}
+
+/// A file that was a segment.
+#[derive(Clone, Copy, Debug)]
+struct Spare {
+    /// Where that began.
+    start: u64,
+    /// Bytes of the stream that it had.
+    bytes: u64,
 }
 
 struct Open {
@@ -256,32 +267,76 @@ impl Log {
         self.reached(end).await
     }
 
-    /// Removes the segments that lie wholly before `needed`.
+    /// Lets go of the segments that lie wholly before `needed`: as many are kept to be used again as the log may grow by.
     ///
     /// # Errors
     /// Those of the disk; what could not be removed is tried again with the next call.
     pub async fn release(&self, needed: u64) -> io::Result<()> {
-        let gone: Vec<u64> = {
-            let stream = lock(&self.shared.stream);
+        let shared = &self.shared;
+        let gone: Vec<Spare> = {
+            let stream = lock(&shared.stream);
             let ends = stream.segments.iter().zip(stream.segments.iter().skip(1));
             ends.take_while(|&(_, &end)| end <= needed)
-                .map(|(&start, _)| start)
+                .map(|(&start, &end)| Spare {
+                    start,
+                    bytes: end - start,
+                })
                 .collect()
         };
         // The oldest first, so that what remains is always one stretch of the stream.
-        for start in gone {
-            self.shared.disk.remove(&segment::name(start)).await?;
-            self.shared.disk.sync_directory().await.map_err(unsynced)?;
-            let mut stream = lock(&self.shared.stream);
-            stream.segments.retain(|&other| other != start);
+        for segment in gone {
+            let kept = self.set_aside(segment).await?;
+            let mut stream = lock(&shared.stream);
+            stream.segments.retain(|&other| other != segment.start);
             let begin = stream.segments.first().copied().unwrap_or(needed);
-            self.shared.begin.store(begin, Ordering::Relaxed);
+            shared.begin.store(begin, Ordering::Relaxed);
+            stream.spares.extend(kept);
         }
         Ok(())
+    }
+
+    /// Takes a segment out of the log: the file is kept, if log and such files together stay below the bound.
+    async fn set_aside(&self, segment: Spare) -> io::Result<Option<Spare>> {
+        let Shared { disk, stream, .. } = &*self.shared;
+        let spare = |spares: &[Spare]| spares.iter().fold(0, |sum: u64, s| sum + s.bytes);
+        let all = self.bytes() + spare(&lock(stream).spares);
+        let name = segment::name(segment.start);
+        if all > self.shared.bound.load(Ordering::Relaxed)
+            || self.shared.full.load(Ordering::Relaxed)
+        {
+            disk.remove(&name).await?;
+            disk.sync_directory().await.map_err(unsynced)?;
+            return Ok(None);
+        }
+        let file = disk
+            .reuse(&name, &segment::spare_name(segment.start))
+            .await?;
+        disk.sync_directory().await.map_err(unsynced)?;
+        // Its next name may come to the disk before its next head does: the old one must not be taken for it.
+        let blank = vec![Bytes::from_static(&[0; segment::HEADER_BYTES])];
+        if file.append(blank).await.is_err() {
+            disk.remove(&segment::spare_name(segment.start)).await?;
+            return Ok(None);
+        }
+        file.sync().await.map_err(unsynced)?;
+        Ok(Some(segment))
+    }
+
+    /// Removes the files that are kept to be used again: the disk is full.
+    pub(crate) async fn remove_spares(&self) -> io::Result<()> {
+        self.shared.remove_spares().await
     }
 }
 
 impl Shared {
+    async fn remove_spares(&self) -> io::Result<()> {
+        let spares = std::mem::take(&mut lock(&self.stream).spares);
+        for spare in spares {
+            self.disk.remove(&segment::spare_name(spare.start)).await?;
+        }
+        Ok(())
+    }
+
     fn fail(&self, error: &io::Error) {
         tracing::error!(%error, "the log cannot be written; this server acknowledges nothing more");
         lock(&self.failure).get_or_insert_with(|| LogFailure(error.to_string().into()));

@@ -46,6 +46,8 @@ pub(super) async fn run(
                     return;
                 }
                 Err(error) => {
+                    // It may have been for want of room.
+                    let _ = keeper.log.remove_spares().await;
                     tracing::warn!(%error, "a snapshot could not be written; trying again");
                     PAUSE
                 }

@@ -290,6 +290,20 @@ impl glint_world::Disk for View {
         })
     }
 
+    fn reuse<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        Box::pin(async move {
+            self.rename(from, to).await?;
+            let file = lock(&self.disk.shared).files.get(to).cloned();
+            let file = file.ok_or_else(|| missing(to))?;
+            lock(&file).begin_again();
+            Ok(self.opened(to, file))
+        })
+    }
+
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
             self.disk.note(format_args!("removes {name}"));
@@ -335,9 +349,7 @@ impl DiskFile for OpenFile {
                 let some = lock(&self.view.disk.shared)
                     .dice
                     .below(bytes.len() as u64 + 1);
-                lock(&self.file)
-                    .bytes
-                    .extend_from_slice(&bytes[..some as usize]);
+                lock(&self.file).append(&bytes[..some as usize]);
                 let (all, name) = (bytes.len(), &self.name);
                 self.note(format_args!("has written {some} of {all} bytes to {name}"));
                 return self.view.perish().await;
@@ -345,7 +357,7 @@ impl DiskFile for OpenFile {
             if lock(&self.view.disk.shared).trouble.full {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            lock(&self.file).bytes.extend_from_slice(&bytes);
+            lock(&self.file).append(&bytes);
             self.note(format_args!(
                 "appends {} bytes to {}",
                 bytes.len(),
@@ -357,7 +369,7 @@ impl DiskFile for OpenFile {
 
     fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            let length = lock(&self.file).bytes.len();
+            let length = lock(&self.file).end();
             if self.view.begin().await && self.view.chance(0.7) {
                 return self.view.perish().await;
             }

@@ -139,6 +139,19 @@ impl Disk for DirectoryDisk {
         self.with(from, move |path| fs::rename(path, to))
     }
 
+    fn reuse<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        let to = self.directory.join(to);
+        self.with(from, move |path| {
+            let opened = fs::File::options().read(true).write(true).open(path)?;
+            fs::rename(path, to)?;
+            Ok(file(opened, 0))
+        })
+    }
+
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         self.with(name, |path| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -21,7 +21,7 @@ pub enum Operation {
     Open,
     /// [`Disk::create`].
     Create,
-    /// [`Disk::rename`].
+    /// [`Disk::rename`] and [`Disk::reuse`].
     Rename,
     /// [`Disk::remove`].
     Remove,
@@ -213,6 +213,17 @@ impl Disk for FaultyDisk {
         Box::pin(async move {
             self.pass(Operation::Rename, from).await?;
             self.inner.rename(from, to).await
+        })
+    }
+
+    fn reuse<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        Box::pin(async move {
+            self.pass(Operation::Rename, from).await?;
+            Ok(self.file(to, self.inner.reuse(from, to).await?))
         })
     }
 

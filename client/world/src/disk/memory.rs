@@ -14,12 +14,26 @@ use crate::BoxFuture;
 /// Files in memory. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk {
-    files: Arc<Mutex<BTreeMap<String, MemoryFile>>>,
+    files: Arc<Mutex<BTreeMap<String, Content>>>,
 }
 
-#[derive(Clone, Debug, Default)]
+type Content = Arc<Mutex<Vec<u8>>>;
+
+/// A file that was opened.
+#[derive(Debug, Default)]
 struct MemoryFile {
-    content: Arc<Mutex<Vec<u8>>>,
+    content: Content,
+    /// Where the next append goes.
+    end: Mutex<usize>,
+}
+
+impl MemoryFile {
+    fn opened(content: Content, end: usize) -> Arc<dyn DiskFile> {
+        Arc::new(Self {
+            content,
+            end: Mutex::new(end),
+        })
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,7 +53,7 @@ fn at_once<'a, T: Send + 'a>(result: io::Result<T>) -> BoxFuture<'a, io::Result<
 
 impl Disk for MemoryDisk {
     fn list(&self) -> BoxFuture<'_, io::Result<Vec<(String, u64)>>> {
-        let length = |file: &MemoryFile| lock(&file.content).len() as u64;
+        let length = |file: &Content| lock(file).len() as u64;
         let files = lock(&self.files);
         at_once(Ok(files
             .iter()
@@ -49,16 +63,17 @@ impl Disk for MemoryDisk {
 
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         let file = lock(&self.files).get(name).cloned();
-        at_once(
-            file.map(|f| Arc::new(f) as Arc<dyn DiskFile>)
-                .ok_or_else(|| missing(name)),
-        )
+        let opened = file.map(|content| {
+            let end = lock(&content).len();
+            MemoryFile::opened(content, end)
+        });
+        at_once(opened.ok_or_else(|| missing(name)))
     }
 
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
-        let file = MemoryFile::default();
-        lock(&self.files).insert(name.into(), file.clone());
-        at_once(Ok(Arc::new(file) as Arc<dyn DiskFile>))
+        let content = Content::default();
+        lock(&self.files).insert(name.into(), Arc::clone(&content));
+        at_once(Ok(MemoryFile::opened(content, 0)))
     }
 
     fn rename<'a>(&'a self, from: &'a str, to: &'a str) -> BoxFuture<'a, io::Result<()>> {
@@ -73,6 +88,19 @@ impl Disk for MemoryDisk {
         })
     }
 
+    fn reuse<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+    ) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
+        let mut files = lock(&self.files);
+        let Some(content) = files.remove(from) else {
+            return at_once(Err(missing(from)));
+        };
+        files.insert(to.into(), Arc::clone(&content));
+        at_once(Ok(MemoryFile::opened(content, 0)))
+    }
+
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         lock(&self.files).remove(name);
         at_once(Ok(()))
@@ -85,9 +113,13 @@ impl Disk for MemoryDisk {
 
 impl DiskFile for MemoryFile {
     fn append(&self, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
-        let mut content = lock(&self.content);
+        let (mut content, mut end) = (lock(&self.content), lock(&self.end));
         for part in parts {
-            content.extend_from_slice(&part);
+            let over = part.len().min(content.len().saturating_sub(*end));
+            let at = *end;
+            content[at..at + over].copy_from_slice(&part[..over]);
+            content.extend_from_slice(&part[over..]);
+            *end += part.len();
         }
         at_once(Ok(()))
     }
@@ -97,11 +129,9 @@ impl DiskFile for MemoryFile {
     }
 
     fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
-        let content = lock(&self.content);
-        let start = content
-            .len()
-            .min(usize::try_from(offset).unwrap_or(usize::MAX));
-        let end = content.len().min(start.saturating_add(length));
+        let (content, written) = (lock(&self.content), lock(&self.end));
+        let start = written.min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let end = written.min(start.saturating_add(length));
         at_once(Ok(Bytes::copy_from_slice(&content[start..end])))
     }
 }

@@ -179,7 +179,7 @@ impl Stream {
                 file = segment::name(read.start),
                 at = cut.saturating_sub(read.start) + segment::HEADER_BYTES as u64,
                 bytes,
-                "the end of the log was not whole on the disk and is cut off: no file says that any of it was synced"
+                "the log ends here: what the file has beyond is not whole, or of an earlier use of it, and no file says that any of it was synced"
             );
             read.items.retain(|item| item.range().start < cut);
             read.end = cut;

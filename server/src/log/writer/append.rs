@@ -151,6 +151,8 @@ impl Shared {
         if !self.full.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the disk is full: pushes to durable models are refused until there is room");
         }
+        // If that fails too, there is no less room than before.
+        let _ = self.remove_spares().await;
         tokio::time::sleep(FULL_PAUSE).await;
         Ok(())
     }
@@ -218,10 +220,18 @@ impl Shared {
             follows: end,
         };
         let name = segment::name(end);
+        let mut spare = lock(&self.stream).spares.pop();
         let file = loop {
             // Its entry in the directory is synced before anything in it counts as synced: see `sync_once`.
+            let spare = spare.take();
             let made = async {
-                let file = self.disk.create(&name).await?;
+                let file = match spare {
+                    Some(spare) => {
+                        let spare = segment::spare_name(spare.start);
+                        self.disk.reuse(&spare, &name).await?
+                    }
+                    None => self.disk.create(&name).await?,
+                };
                 let parts = vec![Bytes::copy_from_slice(&header.encode())];
                 file.append(parts).await?;
                 Ok(file)

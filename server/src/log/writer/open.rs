@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use glint_protocol::Boot;
-use glint_world::{Disk, Shutdown, World, disk::PARTIAL};
+use glint_world::{Disk, Shutdown, World};
 use tokio::sync::Notify;
 
 use super::{Log, Open, Queue, Shared, Stream, append::Pieces};
@@ -71,7 +71,7 @@ impl Log {
             pieces.put(&record, &payload, manifest.salt);
         }
         let name = segment::name(start);
-        let partial = format!("{name}{PARTIAL}");
+        let partial = segment::spare_name(start);
         let file = disk.create(&partial).await?;
         file.append(pieces.finish()).await?;
         file.sync().await?;
@@ -111,6 +111,7 @@ impl Log {
                 urgent: 0,
                 since: None,
                 segments,
+                spares: Vec::new(),
             }),
             appended: Notify::new(),
             settled: Notify::new(),

@@ -8,6 +8,10 @@ use super::Dice;
 pub(super) struct File {
     /// What processes read.
     pub(super) bytes: Vec<u8>,
+    /// Up to here it was appended to: less than all of it, while it is used again.
+    end: usize,
+    /// What the disk has where nothing was synced since it is used again.
+    old: Vec<u8>,
     /// Up to here it was synced.
     synced: usize,
     /// Up to where it was synced the time before.
@@ -22,9 +26,31 @@ impl File {
         Self {
             synced: bytes.len(),
             before: bytes.len(),
+            end: bytes.len(),
+            old: Vec::new(),
             bytes,
             forgotten: Vec::new(),
         }
+    }
+
+    /// It is written over from its beginning from now on.
+    pub(super) fn begin_again(&mut self) {
+        self.old.clone_from(&self.bytes);
+        (self.end, self.synced, self.before) = (0, 0, 0);
+        self.forgotten.clear();
+    }
+
+    /// Appends.
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        let over = bytes.len().min(self.bytes.len() - self.end);
+        self.bytes[self.end..self.end + over].copy_from_slice(&bytes[..over]);
+        self.bytes.extend_from_slice(&bytes[over..]);
+        self.end += bytes.len();
+    }
+
+    /// Up to where it was appended to.
+    pub(super) fn end(&self) -> usize {
+        self.end
     }
 
     /// Everything up to `length` was synced; what an earlier sync has failed to write is not.
@@ -64,18 +90,23 @@ impl File {
     /// The machine stops: each page that was not synced is there, or not, or torn.
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         self.lose_forgotten(dice);
-        let length = self.bytes.len();
-        let synced = self.synced.min(length);
-        // How long the file is, the disk knows or knows not.
+        let synced = self.synced.min(self.end);
+        // How long the file is, the disk knows or knows not; where it was long before, it stays so.
         let kept = match dice.below(4) {
             0 => synced,
-            1 => length,
-            _ => synced + dice.below((length - synced) as u64 + 1) as usize,
+            1 => self.end,
+            _ => synced + dice.below((self.end - synced) as u64 + 1) as usize,
         };
-        self.bytes.truncate(kept);
+        let old = self.old.len();
+        for at in kept..self.end.min(old) {
+            self.bytes[at] = self.old[at];
+        }
+        self.bytes.truncate(kept.max(old));
         self.scatter(synced..kept, dice);
-        self.synced = kept;
+        self.end = self.bytes.len();
+        self.synced = self.end;
         self.before = self.before.min(kept);
+        self.old.clear();
     }
 
     /// Pages of a range come out as they may: whole, empty, or torn.
@@ -88,15 +119,22 @@ impl File {
             let end = (at / page * page + page).min(range.end);
             if !orderly {
                 match dice.below(4) {
-                    0 => self.bytes[at..end].fill(0),
+                    0 => self.forget(at..end),
                     1 => {
                         let torn = dice.within(at as u64..end as u64) as usize;
-                        self.bytes[torn..end].fill(0);
+                        self.forget(torn..end);
                     }
                     _ => {}
                 }
             }
             at = end;
+        }
+    }
+
+    /// These bytes never came to the disk: it has what it had.
+    fn forget(&mut self, range: Range<usize>) {
+        for at in range {
+            self.bytes[at] = self.old.get(at).copied().unwrap_or(0);
         }
     }
 }

@@ -52,6 +52,31 @@ async fn what_was_synced_survives_and_of_the_rest_anything_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_file_that_is_used_again_what_was_not_synced_may_be_as_it_was() {
+    let mut rests = BTreeSet::new();
+    for seed in 0..300 {
+        let disk = disk(seed);
+        let view = disk.of(&alive());
+        let file = view.create("log").await.unwrap();
+        file.append(vec![Bytes::from(vec![1; 400])]).await.unwrap();
+        file.sync().await.unwrap();
+        view.sync_directory().await.unwrap();
+        let file = view.reuse("log", "log").await.unwrap();
+        file.append(vec![Bytes::from(vec![2; 100])]).await.unwrap();
+        file.sync().await.unwrap();
+        file.append(vec![Bytes::from(vec![3; 200])]).await.unwrap();
+        disk.crash();
+        let left = read(&disk, "log").await.unwrap();
+        assert_eq!((left.len(), &left[..100]), (400, &[2; 100][..]));
+        assert_eq!(left[300..], [1; 100]);
+        let rest = &left[100..300];
+        assert!(rest.iter().all(|byte| *byte == 1 || *byte == 3));
+        rests.insert((rest.contains(&1), rest.contains(&3)));
+    }
+    assert_eq!(rests.len(), 3, "all of it, some of it, nothing: {rests:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_is_durable_when_the_directory_is_synced() {
     let (mut kept, mut gone) = (0, 0);
     for seed in 0..100 {

@@ -1,6 +1,8 @@
 //! Snapshots while pushes go on, and the segments that they let go.
 
-use glint_world::disk::{FaultyDisk, Operation};
+use std::collections::BTreeSet;
+
+use glint_world::disk::{FaultyDisk, Operation, PARTIAL};
 
 use super::*;
 use crate::log::{
@@ -78,20 +80,25 @@ async fn a_snapshot_written_while_pushes_go_on_is_the_state_at_its_position() {
     opened.kill().await;
 }
 
+/// Bytes of segments, and of those that are to be used again.
 fn log_bytes(files: &Files) -> u64 {
-    let log = |name: &&String| segment::start_of(name).is_some();
+    let log = |name: &&String| {
+        let segment = name.strip_suffix(PARTIAL).unwrap_or(name);
+        segment::start_of(segment).is_some()
+    };
     let lengths = files.iter().filter(|(name, _)| log(name));
     lengths.map(|(_, content)| content.len() as u64).sum()
 }
 
 #[tokio::test]
-async fn segments_go_only_when_no_partition_needs_them_and_the_log_stays_within_its_bound() {
+async fn segments_go_and_are_used_again_only_when_no_partition_needs_them_and_the_log_stays_within_its_bound()
+ {
     let disk = disk_with(&Files::new()).await;
     let opened = open_with(&disk, SMALL).await.unwrap();
     opened.hold(&sync_vector(), true).await;
     let mut keeper = opened.keeper(SMALL);
     let bound = SMALL.bound(80) + 4096;
-    let mut removed = false;
+    let (mut removed, mut spare, mut reused) = (false, BTreeSet::new(), false);
     for number in 1..=400 {
         // The second partition is idle most of the time: its few records must not go with the many of the first.
         let mut groups = vec![add(0, number % 5, &[1])];
@@ -106,6 +113,13 @@ async fn segments_go_only_when_no_partition_needs_them_and_the_log_stays_within_
             let there = files(&disk).await;
             assert!(log_bytes(&there) <= bound, "{} bytes", log_bytes(&there));
             removed |= !there.contains_key(&segment::name(0));
+            let now: BTreeSet<String> = there
+                .keys()
+                .filter(|name| name.ends_with(PARTIAL))
+                .cloned()
+                .collect();
+            reused |= !spare.is_subset(&now);
+            spare = now;
             // A copy of the disk as a kill would leave it.
             let again = open(&disk_with(&there).await).await.unwrap();
             for partition in 0..2 {
@@ -114,7 +128,7 @@ async fn segments_go_only_when_no_partition_needs_them_and_the_log_stays_within_
             again.kill().await;
         }
     }
-    assert!(removed, "old segments are removed");
+    assert!(removed && reused, "old segments are let go and used again");
     opened.kill().await;
 }
 
