@@ -6,7 +6,7 @@ SCHEDULES ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean \
+.PHONY: help quickstart elastic-demo quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean \
 	images kubernetes-up kubernetes-run kubernetes-down kubernetes-quickstart test-kubernetes
 
 help: ## List the targets
@@ -14,6 +14,9 @@ help: ## List the targets
 
 quickstart: ## Train LDA on real text through a cluster in one process (first time about 5 minutes, then under one)
 	@scripts/quickstart.sh
+
+elastic-demo: ## Watch the same training while its servers join, are killed, hang and leave (about two minutes)
+	@scripts/elastic-demo.sh
 
 quickstart-reference: ## Repeat the reference that quickstart compares with: the Python package lda
 	@scripts/quickstart-reference.sh

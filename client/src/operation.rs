@@ -62,6 +62,14 @@ impl<'a> Operation<'a> {
         self.shared.deadline()
     }
 
+    /// Counts an operation that has failed.
+    fn ended(&self, end: Result<()>) -> Result<()> {
+        if end.is_err() {
+            count(&self.shared.counters.failed, 1);
+        }
+        end
+    }
+
     /// Refuses a slice that is not `items × width` long.
     pub(crate) fn check_length(
         &self,
@@ -96,12 +104,15 @@ impl<'a> Operation<'a> {
     ) -> Result<()> {
         let deadline = self.begin(&self.shared.counters.pulls);
         let ground = self.ground();
-        self.check_all(items, &plan)?;
-        for (items, out) in items.chunks(RUN).zip(out.chunks_mut(RUN * width)) {
-            let plan = plan(&ground, items)?;
-            self.pull(&plan, out, deadline).await?;
-        }
-        Ok(())
+        let work = async {
+            self.check_all(items, &plan)?;
+            for (items, out) in items.chunks(RUN).zip(out.chunks_mut(RUN * width)) {
+                let plan = plan(&ground, items)?;
+                self.pull(&plan, out, deadline).await?;
+            }
+            Ok(())
+        };
+        self.ended(work.await)
     }
 
     async fn pull<T: Element>(&self, plan: &Plan, out: &mut [T], deadline: Instant) -> Result<()> {
@@ -124,15 +135,18 @@ impl<'a> Operation<'a> {
     ) -> Result<()> {
         let deadline = self.begin(&self.shared.counters.pushes);
         let ground = self.ground();
-        self.check_all(items, &plan)?;
-        let mut done = 0;
-        for (items, some) in items.chunks(RUN).zip(values.chunks(RUN * width)) {
-            let plan = plan(&ground, items)?;
-            let end = push(self.shared, self.model, &plan, some, deadline).await;
-            end.map_err(|error| self.after(error, done, values.len()))?;
-            done += some.len() as u64;
-        }
-        Ok(())
+        let work = async {
+            self.check_all(items, &plan)?;
+            let mut done = 0;
+            for (items, some) in items.chunks(RUN).zip(values.chunks(RUN * width)) {
+                let plan = plan(&ground, items)?;
+                let end = push(self.shared, self.model, &plan, some, deadline).await;
+                end.map_err(|error| self.after(error, done, values.len()))?;
+                done += some.len() as u64;
+            }
+            Ok(())
+        };
+        self.ended(work.await)
     }
 
     /// One run of a long list is planned twice, so that no memory is needed for the whole.
@@ -159,15 +173,18 @@ impl<'a> Operation<'a> {
         let deadline = self.begin(&self.shared.counters.pulls);
         let ground = self.ground();
         let (step, width) = self.step();
-        let mut rest = out;
-        for range in runs(range, step) {
-            let items = (range.end - range.start) as usize;
-            let (now, later) = rest.split_at_mut(items * width);
-            let plan = Plan::range(&ground, range)?;
-            self.pull(&plan, now, deadline).await?;
-            rest = later;
-        }
-        Ok(())
+        let work = async {
+            let mut rest = out;
+            for range in runs(range, step) {
+                let items = (range.end - range.start) as usize;
+                let (now, later) = rest.split_at_mut(items * width);
+                let plan = Plan::range(&ground, range)?;
+                self.pull(&plan, now, deadline).await?;
+                rest = later;
+            }
+            Ok(())
+        };
+        self.ended(work.await)
     }
 
     /// Pushes to a checked range of keys or rows.
@@ -179,16 +196,19 @@ impl<'a> Operation<'a> {
         let deadline = self.begin(&self.shared.counters.pushes);
         let ground = self.ground();
         let (step, width) = self.step();
-        let mut done = 0;
-        for range in runs(range, step) {
-            let items = (range.end - range.start) as usize;
-            let some = &values[done..done + items * width];
-            let plan = Plan::range(&ground, range)?;
-            let end = push(self.shared, self.model, &plan, some, deadline).await;
-            end.map_err(|error| self.after(error, done as u64, values.len()))?;
-            done += some.len();
-        }
-        Ok(())
+        let work = async {
+            let mut done = 0;
+            for range in runs(range, step) {
+                let items = (range.end - range.start) as usize;
+                let some = &values[done..done + items * width];
+                let plan = Plan::range(&ground, range)?;
+                let end = push(self.shared, self.model, &plan, some, deadline).await;
+                end.map_err(|error| self.after(error, done as u64, values.len()))?;
+                done += some.len();
+            }
+            Ok(())
+        };
+        self.ended(work.await)
     }
 
     /// Ranges are planned whole where neighbours lie together, else in runs as lists are.

@@ -29,6 +29,8 @@ counters! {
     pulls,
     /// Operations that push.
     pushes,
+    /// Operations of those that ended with an error, for whatever reason.
+    failed,
     /// Values that were pulled.
     values_pulled,
     /// Values whose push was acknowledged.

@@ -59,6 +59,22 @@ async fn a_small_buffer_flushes_by_itself_and_loses_nothing_with_hot_rows_too() 
 }
 
 #[tokio::test]
+async fn operations_that_end_with_an_error_are_counted() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client().await;
+    let vector = client.vector::<i64>("v", 10).create().await.unwrap();
+    vector.push(&[9], &[1]).await.unwrap();
+    assert_eq!(client.stats().failed, 0);
+    vector.push(&[10], &[1]).await.unwrap_err();
+    client.delete("v").await.unwrap();
+    vector.pull(&[9]).await.unwrap_err();
+    vector.push_range(0, &[1; 10]).await.unwrap_err();
+    let stats = client.stats();
+    assert_eq!((stats.pushes, stats.pulls, stats.failed), (3, 1, 3));
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_buffer_dropped_with_values_reports_how_many_were_lost() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client().await;

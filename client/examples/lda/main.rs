@@ -6,12 +6,12 @@
 //! - `worker`: the loop that pulls ahead, samples, and pushes behind: the part to copy from;
 //! - `slice`, `sampler`, `alias`: the sampler, which knows nothing of servers;
 //! - `likelihood`, `summary`: how good it is, and that no update was lost or doubled;
-//! - `progress`: what is shown.
-//!
+//! - `progress`: what is shown; `event`: the same for programs;
 //! - `together`: several processes, such as the pods of a Job, that wait for each other at the end of a sweep.
 
 mod alias;
 mod corpus;
+mod event;
 mod likelihood;
 mod model;
 mod progress;
@@ -24,6 +24,7 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -33,7 +34,7 @@ use tokio::task::{JoinSet, block_in_place};
 
 use corpus::Corpus;
 use likelihood::Likelihood;
-use model::Model;
+use model::{Model, Spread};
 use progress::Progress;
 use sampler::Priors;
 use summary::Summary;
@@ -62,6 +63,14 @@ struct Flags {
     /// How often every token's topic is drawn anew
     #[arg(long, default_value_t = 1500)]
     sweeps: usize,
+    /// Go on after these sweeps until standard input ends
+    #[arg(long)]
+    keep_going: bool,
+    /// Print each sweep as a line of JSON instead of a bar
+    #[arg(long)]
+    events: bool,
+    #[command(flatten)]
+    spread: Spread,
     /// How many topics of its word, and of its document, a token is offered each time
     #[arg(long, default_value_t = 4)]
     rounds: usize,
@@ -123,6 +132,10 @@ impl Flags {
         ] {
             ensure!(value > 0, "--{name} is at least 1");
         }
+        ensure!(
+            !self.keep_going || self.processes == 1,
+            "--keep-going is for one process: several must know when the others stop"
+        );
         Ok(())
     }
 }
@@ -148,7 +161,8 @@ async fn main() -> Result<ExitCode> {
     })?;
     let first = flags.process == 0;
     let model = if first {
-        Model::create(&client, &flags.name, corpus.words.len(), flags.topics).await?
+        let words = corpus.words.len();
+        Model::create(&client, &flags.name, words, flags.topics, flags.spread).await?
     } else {
         Model::open(&client, &flags.name).await?
     };
@@ -211,20 +225,25 @@ async fn train(
     together.arrive().await?;
 
     let likelihood = Likelihood::new(corpus, priors);
-    let mut progress = Progress::start(flags.sweeps, corpus.tokens(), client.stats().requests);
+    let stopped = Stopped::when_input_ends(flags.keep_going);
+    let mut progress = Progress::start(flags.events, flags.sweeps, corpus.tokens(), client.stats());
     let mut reached = f64::NAN;
-    for sweep in 1..=flags.sweeps {
+    for sweep in 1.. {
         let started = Instant::now();
         workers = all(workers.into_iter().map(Worker::sweep)).await?;
         together.arrive().await?;
-        progress.sweep(started.elapsed());
-        if sweep % flags.report_every == 0 || sweep == flags.sweeps {
+        progress.sweep(started.elapsed(), client.stats());
+        let last = sweep >= flags.sweeps && stopped.is_true();
+        if sweep % flags.report_every == 0 || last {
             let documents = likelihood_of_documents(&likelihood, &workers)?;
             let documents = together.sum(documents).await?;
             reached = documents + likelihood_of_words(&likelihood, model).await?;
             // Nobody changes a count before all have read them.
             together.arrive().await?;
-            progress.likelihood(reached, client.stats().requests);
+            progress.likelihood(reached, client.stats());
+        }
+        if last {
+            break;
         }
     }
     let took = progress.finish();
@@ -235,6 +254,7 @@ async fn train(
         return Ok(true);
     }
     print!("{summary}");
+    progress.end(client.stats());
     let speed = progress.tokens_per_second();
     print!(
         "{:.2} M tokens/s in {:.1} s",
@@ -249,7 +269,10 @@ async fn train(
         ),
         None => println!(),
     }
-    print!("log-likelihood {reached:.0} after {} sweeps", flags.sweeps);
+    print!(
+        "log-likelihood {reached:.0} after {} sweeps",
+        progress.done()
+    );
     let Some(reference) = flags.reference else {
         println!();
         return Ok(true);
@@ -263,6 +286,29 @@ async fn train(
         );
     }
     Ok(good)
+}
+
+/// Whether the training shall end.
+struct Stopped(Arc<AtomicBool>);
+
+impl Stopped {
+    /// At once, or when standard input ends.
+    fn when_input_ends(waits: bool) -> Self {
+        let stopped = Arc::new(AtomicBool::new(!waits));
+        if waits {
+            let at_end = Arc::clone(&stopped);
+            // It ends with the process.
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                at_end.store(true, Relaxed);
+            });
+        }
+        Self(stopped)
+    }
+
+    fn is_true(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// Runs one task for each, at the same time; gives what they return, in no order.

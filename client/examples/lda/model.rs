@@ -11,6 +11,18 @@ use crate::together::waiting_for;
 /// How many rows are pulled at once where all of them are read.
 const ROWS: usize = 2_000;
 
+/// How the models lie on the servers.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Spread {
+    /// How many servers have a copy of each partition, 1 to 3: with 2, any one of them may be lost; as the cluster has it
+    /// unless said
+    #[arg(long)]
+    pub(crate) copies: Option<u8>,
+    /// How many partitions of the counts each server has at the beginning
+    #[arg(long, default_value_t = 2)]
+    pub(crate) partitions_per_server: u32,
+}
+
 /// The two models.
 #[derive(Clone)]
 pub(crate) struct Model {
@@ -28,6 +40,7 @@ impl Model {
         name: &str,
         words: usize,
         topics: usize,
+        spread: Spread,
     ) -> Result<Self> {
         let then = |kind: &str| {
             format!(
@@ -35,20 +48,18 @@ impl Model {
                  glint model delete {name}-{kind}, or choose another --name"
             )
         };
+        let mut counts = client
+            .matrix(format!("{name}-counts"), words as u64, topics as u32)
+            .partitioning(Partitioning::Cyclic)
+            .partitions_per_server(spread.partitions_per_server);
+        let mut totals = client.vector(format!("{name}-totals"), topics as u64);
+        if let Some(copies) = spread.copies {
+            (counts, totals) = (counts.copies(copies), totals.copies(copies));
+        }
         Ok(Self {
             name: name.to_owned(),
-            counts: client
-                .matrix(format!("{name}-counts"), words as u64, topics as u32)
-                .partitioning(Partitioning::Cyclic)
-                .partitions_per_server(2)
-                .create()
-                .await
-                .with_context(|| then("counts"))?,
-            totals: client
-                .vector(format!("{name}-totals"), topics as u64)
-                .create()
-                .await
-                .with_context(|| then("totals"))?,
+            counts: counts.create().await.with_context(|| then("counts"))?,
+            totals: totals.create().await.with_context(|| then("totals"))?,
         })
     }
 
