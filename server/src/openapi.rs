@@ -9,7 +9,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use glint_protocol::{
     BINARY, ErrorBody, JSON, ModelMap,
-    admin::{Adoption, Draining, ForgetServer, ModelCopies, MoveCopy, RebalancePlan, ResetModel},
+    admin::{
+        Adoption, DrainServers, Draining, ForgetServer, ModelCopies, MoveCopy, RebalancePlan,
+        ResetModel,
+    },
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Orders, Recovering,
         Register, Registered,
@@ -238,6 +241,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
         Shape::Json("ForgetServer"),
         Shape::Done,
         "An admin gives a server up.",
+    ),
+    endpoint(
+        "post",
+        "/v1/servers/drain",
+        At::Master,
+        Shape::Json("DrainServers"),
+        Shape::List("Draining"),
+        "Has everything moved off several servers, or off none.",
     ),
     Endpoint {
         parameters: &[("name", true, "The server's name.")],
@@ -483,6 +494,7 @@ fn schemas() -> BTreeMap<String, Value> {
     add::<CopiesChanged>(&mut all);
     add::<CreateModel>(&mut all);
     add::<ModelCopies>(&mut all);
+    add::<DrainServers>(&mut all);
     add::<Draining>(&mut all);
     add::<ErrorBody>(&mut all);
     add::<ForgetServer>(&mut all);

@@ -71,6 +71,14 @@ pub struct MoveCopy {
     pub to: ServerId,
 }
 
+/// An admin to the master: `POST /v1/servers/drain`. All of them are emptied, or none; the answer is one [`Draining`] each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DrainServers {
+    /// Their names, at most 10 000.
+    pub servers: Vec<ServerId>,
+}
+
 /// A copy that goes to another server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

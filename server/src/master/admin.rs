@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use glint_protocol::{
-    ErrorBody, ServerId,
+    ErrorBody, ErrorCode, ServerId,
     admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan},
     control::{Heartbeat, Leave, Left, Recovering},
     copies::{ChangeCopies, CopiesChanged, Suspect},
@@ -169,6 +169,25 @@ impl Master {
         let begun = move |state: &mut State| drain::begin(state, &id, &fleet);
         let left = self.shared.journal.change(begun).await?;
         tracing::info!(%server, copies = left.copies, bytes = left.bytes, lost = left.lost, "server is to be drained");
+        Ok(left)
+    }
+
+    /// Has several servers emptied, or none.
+    ///
+    /// # Errors
+    /// Those of [`Self::drain`], and `bad_request` for more than 10 000.
+    pub async fn drain_all(&self, servers: Vec<ServerId>) -> Result<Vec<Draining>, ErrorBody> {
+        const MOST: usize = 10_000;
+        if servers.len() > MOST {
+            let why = format!("{} servers at once; name at most {MOST}", servers.len());
+            return Err(ErrorBody::new(ErrorCode::BadRequest, why));
+        }
+        let fleet = self.shared.fleet();
+        let begun = move |state: &mut State| drain::begin_all(state, &servers, &fleet);
+        let left = self.shared.journal.change(begun).await?;
+        for Draining { server, copies, .. } in &left {
+            tracing::info!(%server, copies, "server is to be drained");
+        }
         Ok(left)
     }
 

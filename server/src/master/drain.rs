@@ -15,7 +15,8 @@ use super::{
 /// Begins to drain a server; draining it again is fine.
 ///
 /// # Errors
-/// `unknown_server`; `cannot_drain` when it is the last that lives, or the rest cannot hold what it has.
+/// `unknown_server`; `cannot_drain` when it is the last that lives, or the rest cannot hold what it has; when it is being
+/// drained already, only when it is not empty and nobody is left who could take anything.
 pub(crate) fn begin(
     state: &mut State,
     server: &ServerId,
@@ -24,8 +25,28 @@ pub(crate) fn begin(
     if !known(state, server)?.draining {
         check(state, server, fleet)?;
         known(state, server)?.draining = true;
+    } else if state.is_needed(server) && rest(&Survey::of(state, fleet), server, fleet) == 0 {
+        return Err(refused(server, &placement::CannotDrain::LastServer));
     }
     Ok(progress(state, server))
+}
+
+/// Begins to drain several servers, or none: the caller throws the state away when this fails.
+///
+/// # Errors
+/// Those of [`begin`].
+pub(crate) fn begin_all(
+    state: &mut State,
+    servers: &[ServerId],
+    fleet: &Fleet,
+) -> Result<Vec<Draining>, ErrorBody> {
+    for server in servers {
+        known(state, server)?.draining = true;
+    }
+    for server in servers {
+        check(state, server, fleet)?;
+    }
+    Ok(servers.iter().map(|id| progress(state, id)).collect())
 }
 
 /// Ends the draining of a server, whatever is left on it; moves off it are called off.
@@ -102,26 +123,33 @@ pub(crate) fn drain_state(state: &State, server: &ServerId) -> Option<DrainState
     })
 }
 
+/// How many servers live and stay when one goes.
+fn rest(survey: &Survey<'_>, server: &ServerId, fleet: &Fleet) -> usize {
+    let stays = |id: &ServerId, at: usize| {
+        let lives = survey.servers[at].standing == Standing::Live;
+        id != server && lives && fleet.alive.contains(id)
+    };
+    let all = survey.ids.iter().enumerate();
+    all.filter(|&(at, id)| stays(id, at)).count()
+}
+
+fn refused(server: &ServerId, why: &placement::CannotDrain) -> ErrorBody {
+    let text = format!("server {server} cannot be drained: {why}");
+    ErrorBody::new(ErrorCode::CannotDrain, text)
+}
+
 /// Whether the rest can hold what is on a server, and on those that are drained already.
 fn check(state: &State, server: &ServerId, fleet: &Fleet) -> Result<(), ErrorBody> {
     let survey = Survey::of(state, fleet);
     let Some(number) = survey.ids.iter().position(|id| *id == server) else {
         return Ok(());
     };
-    let rest = survey.ids.iter().zip(0..).filter(|&(id, s)| {
-        let lives = survey.servers[s as usize].standing == Standing::Live;
-        s as usize != number && lives && fleet.alive.contains(*id)
-    });
-    let refused = |why: String| {
-        let text = format!("server {server} cannot be drained: {why}");
-        Err(ErrorBody::new(ErrorCode::CannotDrain, text))
-    };
-    if rest.count() == 0 {
-        return refused(placement::CannotDrain::LastServer.to_string());
+    if rest(&survey, server, fleet) == 0 {
+        return Err(refused(server, &placement::CannotDrain::LastServer));
     }
     match placement::drain(&survey.servers, &survey.partitions, number as u32) {
         Ok(_) => Ok(()),
-        Err(why) => refused(why.to_string()),
+        Err(why) => Err(refused(server, &why)),
     }
 }
 

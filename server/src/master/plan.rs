@@ -112,10 +112,14 @@ pub(crate) fn levelling(state: &State, fleet: &Fleet) -> Levelling {
     levelling
 }
 
-/// Whether servers that were to be made level are.
+/// Whether servers that were to be made level are: those that are about to come, or to be heard again, too.
 pub(crate) fn is_level(state: &State, fleet: &Fleet) -> bool {
     let mut copies = state.models.values().flat_map(|m| m.copies.values());
-    copies.all(|c| c.moving.is_none()) && levelling(state, fleet) == Levelling::default()
+    let mut servers = state.servers.iter();
+    let is_settled = |id| fleet.alive.contains(id) || fleet.gone.contains(id);
+    servers.all(|(id, server)| server.draining || is_settled(id))
+        && copies.all(|c| c.moving.is_none())
+        && levelling(state, fleet) == Levelling::default()
 }
 
 /// A change that nobody misses as long as it has not happened.

@@ -11,8 +11,8 @@ use axum::{
 use glint_protocol::{
     ModelId, ModelMap, ServerId,
     admin::{
-        Adoption, Draining, ForgetServer, ModelCopies, MoveCopy, PlannedMove, RebalancePlan,
-        ResetModel,
+        Adoption, DrainServers, Draining, ForgetServer, ModelCopies, MoveCopy, PlannedMove,
+        RebalancePlan, ResetModel,
     },
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
@@ -78,6 +78,7 @@ impl Master {
             .route("/v1/servers/change", post(change))
             .route("/v1/servers/suspect", post(suspect))
             .route("/v1/servers/forget", post(forget))
+            .route("/v1/servers/drain", post(drain_all))
             .route("/v1/servers/{name}/drain", post(drain).delete(cancel_drain))
             .route("/v1/rebalance", post(rebalance))
             .route("/v1/adopt/finish", post(finish_adoption))
@@ -172,6 +173,13 @@ async fn forget(
 
 async fn drain(Shared(master): Shared<Master>, Path(name): Path<String>) -> Answer<Json<Draining>> {
     Ok(Json(master.drain(ServerId(name)).await?))
+}
+
+async fn drain_all(
+    Shared(master): Shared<Master>,
+    Json(request): Json<DrainServers>,
+) -> Answer<Json<Vec<Draining>>> {
+    Ok(Json(master.drain_all(request.servers).await?))
 }
 
 async fn cancel_drain(

@@ -53,6 +53,34 @@ fn an_unknown_server_and_the_last_one_are_refused() {
 }
 
 #[test]
+fn one_that_is_not_empty_when_nobody_is_left_is_told_so() {
+    let mut state = copied(2, 4, 1, Durability::Memory);
+    begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
+    let error = refused(&mut state, "s1", &living(["s1"]));
+    assert_eq!(error.code, ErrorCode::CannotDrain);
+    assert!(error.message.contains("last"), "{error}");
+}
+
+#[test]
+fn several_are_drained_or_none() {
+    let mut state = copied(3, 6, 1, Durability::Memory);
+    let alive = living(["s1", "s2", "s3"]);
+    let mut tried = state.clone();
+    let both = [id("s3"), id("s2")];
+    let drained = begin_all(&mut tried, &both, &alive).unwrap();
+    assert_eq!(drained.len(), 2);
+    assert!(both.iter().all(|id| tried.servers[id].draining));
+    // Each alone would fit.
+    state.servers.get_mut(&id("s1")).unwrap().capacity_bytes = 128 + 130;
+    begin(&mut state.clone(), &id("s2"), &alive).unwrap();
+    let error = begin_all(&mut state.clone(), &both, &alive).unwrap_err();
+    assert_eq!(error.code, ErrorCode::CannotDrain);
+    for part in ["64 bytes", "130 bytes"] {
+        assert!(error.message.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
 fn what_the_rest_cannot_hold_is_refused_with_the_numbers() {
     let mut state = copied(3, 6, 1, Durability::Memory);
     let alive = living(["s1", "s2", "s3"]);
