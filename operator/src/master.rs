@@ -1,7 +1,11 @@
 //! Talks to the master of a parameter server over HTTP, as the operator needs it. Every call is bounded in time and size.
 
 use bytes::Bytes;
-use glint_protocol::{ErrorBody, ModelMap, control::ClusterStatus};
+use glint_protocol::{
+    ErrorBody, ErrorCode, ServerId,
+    admin::{DrainServers, Draining},
+    control::ClusterStatus,
+};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
@@ -32,6 +36,13 @@ pub enum MasterError {
     Refused(ErrorBody),
 }
 
+impl MasterError {
+    /// Whether servers cannot be emptied as things are; it says why, with numbers.
+    pub fn refuses_to_drain(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code == ErrorCode::CannotDrain)
+    }
+}
+
 impl Default for Masters {
     fn default() -> Self {
         let mut connector = HttpConnector::new();
@@ -52,10 +63,22 @@ impl Masters {
             .await
     }
 
-    /// The map of a model: who has which copy of which partition.
-    pub async fn map(&self, url: &str, model: &str) -> Result<ModelMap, MasterError> {
-        self.call(Method::GET, format!("{url}/v1/models/{model}"), None::<&()>)
-            .await
+    /// Has servers emptied, all of them or none.
+    pub async fn drain(&self, url: &str, servers: &[String]) -> Result<Vec<Draining>, MasterError> {
+        let servers = servers.iter().cloned().map(ServerId).collect();
+        let request = DrainServers { servers };
+        self.call(
+            Method::POST,
+            format!("{url}/v1/servers/drain"),
+            Some(&request),
+        )
+        .await
+    }
+
+    /// Has a server emptied no longer: what is on it stays.
+    pub async fn keep(&self, url: &str, server: &str) -> Result<Draining, MasterError> {
+        let url = format!("{url}/v1/servers/{server}/drain");
+        self.call(Method::DELETE, url, None::<&()>).await
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned>(

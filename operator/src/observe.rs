@@ -28,8 +28,6 @@ pub struct Observed {
     pub cluster: Option<Result<ClusterStatus, String>>,
     /// Whether a `StatefulSet` was changed, and what is known of pods is about what it was before.
     pub lags: bool,
-    /// Models that have fewer copies in sync than they shall have; looked at only while pods are to be restarted.
-    pub thin_models: Vec<String>,
     /// Why pods that should be there are not: what their `StatefulSet` met when it made them.
     pub refusals: Vec<String>,
 }
@@ -53,21 +51,6 @@ impl Observed {
     pub fn server_pod(&self, ordinal: i32) -> Option<&Pod> {
         let found = self.server_pods.iter().find(|(n, _)| *n == ordinal);
         found.map(|(_, pod)| pod)
-    }
-
-    /// Whether some pod is not as its `StatefulSet` says now.
-    pub fn has_stale_pods(&self) -> bool {
-        let stale = |pod: &Pod, set: &Option<StatefulSet>| {
-            set.as_ref()
-                .is_some_and(|set| is_current(pod, set) == Some(false))
-        };
-        self.server_pods
-            .iter()
-            .any(|(_, pod)| stale(pod, &self.servers))
-            || self
-                .master_pod
-                .as_ref()
-                .is_some_and(|pod| stale(pod, &self.master))
     }
 
     /// How many server pods the `StatefulSet` is to have, if it is there.

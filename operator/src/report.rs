@@ -324,7 +324,7 @@ fn servers(names: &Names, observed: &Observed, before: &[ServerStatus]) -> Vec<S
         let last = before.iter().find(|s| s.name == name);
         ServerStatus {
             ready: observe::is_ready(pod) && server.is_none_or(|s| s.state == ServerState::Alive),
-            draining: false,
+            draining: server.is_some_and(|s| s.drain.is_some()),
             partitions: said(
                 server.map(|s| s.load.partitions),
                 last.map(|s| s.partitions),

@@ -28,8 +28,19 @@ struct Scene {
     waiting: Option<(usize, &'static str)>,
     models: Vec<(&'static str, &'static str)>,
     copies: u8,
-    thin: Vec<String>,
+    /// How many copies in sync the partition has that has the fewest.
+    fewest: u8,
     silent: Option<&'static str>,
+    /// What the master says of servers that are emptied: `draining` or `drained`.
+    emptied: Vec<(usize, &'static str)>,
+    /// A server that the master does not know.
+    unknown: Option<usize>,
+    /// A pod that is being stopped.
+    stops: Option<usize>,
+    /// A server that the master still knows, and that has no pod any more.
+    gone: Option<usize>,
+    /// Whether servers hold nothing.
+    empty: bool,
     image_pod: Option<(&'static str, &'static str)>,
 }
 
@@ -43,8 +54,13 @@ fn scene() -> Scene {
         waiting: None,
         models: vec![("weights", "async")],
         copies: 1,
-        thin: Vec::new(),
+        fewest: 1,
         silent: None,
+        emptied: Vec::new(),
+        unknown: None,
+        stops: None,
+        gone: None,
+        empty: false,
         image_pod: None,
     }
 }
@@ -59,6 +75,14 @@ fn pod(name: &str, revision: &str, ready: bool, image: &str) -> Value {
 
 impl Scene {
     fn plan(&self) -> Plan {
+        self.plan_with(Some(Ok(self.cluster())))
+    }
+
+    fn plan_without_master(&self) -> Plan {
+        self.plan_with(None)
+    }
+
+    fn plan_with(&self, cluster: Option<Result<ClusterStatus, String>>) -> Plan {
         let object: ParameterServer = serde_json::from_value(json!({
             "apiVersion": "glint.dev/v1alpha1",
             "kind": "ParameterServer",
@@ -88,8 +112,7 @@ impl Scene {
         let mut observed = Observed {
             master: sets.next(),
             servers: sets.next(),
-            cluster: Some(Ok(self.cluster())),
-            thin_models: self.thin.clone(),
+            cluster,
             ..Observed::default()
         };
         let mut pods: Vec<Value> = self
@@ -103,6 +126,12 @@ impl Scene {
                 "name": "server", "image": NEW, "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"waiting": {"reason": why, "message": "as it says"}},
             }]);
+        }
+        if let Some(n) = self.stops {
+            pods[n]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        if let Some(n) = self.gone {
+            pods.remove(n);
         }
         pods.push(pod("lda-master-0", self.master.0, self.master.1, OLD));
         if let Some((image, phase)) = self.image_pod {
@@ -120,16 +149,20 @@ impl Scene {
 
     fn cluster(&self) -> ClusterStatus {
         let load = json!({
-            "value_bytes": 10, "partitions": 1, "pulls": 0, "pushes": 0, "repeated": 0,
+            "value_bytes": 10, "partitions": u8::from(!self.empty), "pulls": 0, "pushes": 0, "repeated": 0,
             "bytes_in": 0, "bytes_out": 0, "ledger_entries": 0,
         });
         let servers: Vec<Value> = (0..self.servers.len())
+            .filter(|n| self.unknown != Some(*n))
             .map(|n| {
+                let drain = self.emptied.iter().find(|(of, _)| *of == n);
+                let drain = drain.map(|(_, state)| *state);
+                let has = if self.empty || drain == Some("drained") { 0 } else { 10 };
                 let id = format!("lda-server-{n}");
-                let state = if self.silent == Some(id.as_str()) { "silent" } else { "alive" };
+                let state = if self.silent == Some(id.as_str()) || self.gone == Some(n) { "silent" } else { "alive" };
                 json!({
                     "id": id, "url": "http://x:1", "state": state, "silent_ms": 0, "capacity_bytes": 100,
-                    "placed_bytes": 10, "load": load, "durable": true,
+                    "placed_bytes": has, "copies": has, "load": load, "durable": true, "drain": drain,
                 })
             })
             .collect();
@@ -141,7 +174,7 @@ impl Scene {
         status.models = self
             .models
             .iter()
-            .map(|(name, durability)| model(name, durability, self.copies))
+            .map(|(name, durability)| model(name, durability, self.copies, self.fewest))
             .collect();
         status
     }
@@ -158,14 +191,21 @@ impl Scene {
     }
 }
 
-fn model(name: &str, durability: &str, copies: u8) -> glint_protocol::control::ModelSummary {
+fn model(
+    name: &str,
+    durability: &str,
+    copies: u8,
+    fewest: u8,
+) -> glint_protocol::control::ModelSummary {
     serde_json::from_value(json!({
         "spec": {
             "name": name, "shape": {"vector": {"keys": 10}}, "element": "f32",
             "durability": durability, "copies": copies, "partition_count": 2,
         },
         "incarnation": {"model": "2", "generation": 1},
-        "state": "live", "revision": 1, "lost_partitions": 0, "bytes": 40,
+        "state": if fewest < copies { "degraded" } else { "live" },
+        "revision": 1, "lost_partitions": 0, "bytes": 40,
+        "copies": {"wanted": copies, "fewest": fewest, "below": u8::from(fewest < copies), "waiting": 0},
     }))
     .expect("a model")
 }
@@ -224,9 +264,9 @@ fn a_model_with_copies_in_memory_may_be_restarted_under_when_they_are_whole() {
     scene.servers = vec![("before", true), ("before", true)];
     scene.models = vec![("copied", "memory")];
     assert_eq!(scene.plan().progress.reason, Reason::RolloutHeld);
-    scene.copies = 2;
+    (scene.copies, scene.fewest) = (2, 2);
     assert_eq!(scene.restarts(), ["lda-server-1"]);
-    scene.thin = vec!["copied".to_owned()];
+    scene.fewest = 1;
     let plan = scene.plan();
     assert_eq!(plan.steps, []);
     assert!(
@@ -276,7 +316,7 @@ fn a_new_image_reaches_nobody_before_it_is_known_to_be_there() {
 }
 
 #[test]
-fn servers_are_added_at_once_and_none_that_holds_something_is_taken_away() {
+fn servers_are_added_at_once() {
     let mut scene = scene();
     scene.spec["servers"] = 4.into();
     let plan = scene.plan();
@@ -284,11 +324,163 @@ fn servers_are_added_at_once_and_none_that_holds_something_is_taken_away() {
         (plan.decided.servers, plan.progress.reason),
         (4, Reason::ScalingUp)
     );
+}
+
+/// Four servers of which one shall be left.
+fn shrinking() -> Scene {
+    let mut scene = scene();
     scene.spec["servers"] = 1.into();
+    scene.replicas = 4;
+    scene.servers = vec![("now", true); 4];
+    scene
+}
+
+fn drains(plan: &Plan) -> Option<(Vec<&str>, Vec<&str>)> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Drain { servers, with, .. } => Some((
+            servers.iter().map(String::as_str).collect(),
+            with.iter().map(String::as_str).collect(),
+        )),
+        _ => None,
+    })
+}
+
+fn kept(plan: &Plan) -> Vec<&str> {
+    plan.steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Keep { server } => Some(server.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn the_last_servers_are_emptied_together_and_go_when_they_have_nothing_the_highest_first() {
+    let mut scene = shrinking();
     let plan = scene.plan();
+    let last = vec!["lda-server-3", "lda-server-2", "lda-server-1"];
+    assert_eq!(drains(&plan), Some((last, Vec::new())));
     assert_eq!(
         (plan.decided.servers, plan.progress.reason),
-        (2, Reason::ScaleDownRefused)
+        (4, Reason::ScalingDown)
     );
-    assert!(!plan.progress.active);
+    assert!(plan.progress.message.contains("10 bytes"));
+
+    scene.emptied = vec![(3, "draining"), (2, "drained"), (1, "draining")];
+    let plan = scene.plan();
+    assert_eq!(drains(&plan), None, "all are being emptied");
+    assert_eq!(plan.decided.servers, 4, "the last is not empty");
+    scene.emptied[0].1 = "drained";
+    assert_eq!(scene.plan().decided.servers, 2);
+    scene.emptied[2].1 = "drained";
+    assert_eq!(scene.plan().decided.servers, 1);
+}
+
+#[test]
+fn a_server_that_the_master_does_not_know_has_nothing_and_may_go() {
+    let mut scene = shrinking();
+    scene.unknown = Some(3);
+    let plan = scene.plan();
+    let known = vec!["lda-server-2", "lda-server-1"];
+    assert_eq!(drains(&plan), Some((known, Vec::new())));
+    assert_eq!(plan.decided.servers, 3);
+}
+
+#[test]
+fn no_server_goes_while_the_master_does_not_answer() {
+    let mut scene = shrinking();
+    scene.emptied = vec![(3, "drained"), (2, "drained"), (1, "drained")];
+    scene.master = ("now", false);
+    let plan = scene.plan_without_master();
+    assert_eq!(plan.decided.servers, 4);
+    assert!(plan.progress.message.contains("master"));
+}
+
+#[test]
+fn of_servers_that_are_emptied_those_stay_that_are_wanted_again() {
+    let mut scene = shrinking();
+    scene.emptied = vec![(3, "drained"), (2, "draining"), (1, "draining")];
+    scene.spec["servers"] = 3.into();
+    let plan = scene.plan();
+    assert_eq!(kept(&plan), ["lda-server-1", "lda-server-2"]);
+    assert_eq!(plan.decided.servers, 3);
+    scene.spec["servers"] = 4.into();
+    let plan = scene.plan();
+    assert_eq!(
+        kept(&plan),
+        ["lda-server-1", "lda-server-2", "lda-server-3"]
+    );
+    assert_eq!(plan.progress.reason, Reason::Settled);
+}
+
+#[test]
+fn a_server_that_empties_itself_while_its_pod_stops_is_let_do_so() {
+    let mut scene = scene();
+    scene.emptied = vec![(1, "draining")];
+    scene.stops = Some(1);
+    assert!(kept(&scene.plan()).is_empty());
+    scene.stops = None;
+    assert_eq!(kept(&scene.plan()), ["lda-server-1"]);
+}
+
+#[test]
+fn with_rollout_drain_a_server_is_emptied_then_restarted_then_kept_and_then_it_is_the_next_ones_turn()
+ {
+    let mut scene = scene();
+    scene.spec["rollout"] = "drain".into();
+    scene.models.push(("fleeting", "memory"));
+    scene.servers = vec![("before", true), ("before", true)];
+    let plan = scene.plan();
+    assert_eq!(
+        drains(&plan),
+        Some((vec!["lda-server-1"], Vec::new())),
+        "{plan:?}"
+    );
+    scene.emptied = vec![(1, "draining")];
+    let plan = scene.plan();
+    assert_eq!(plan.steps, [], "it is waited for");
+    assert!(plan.progress.message.contains("10 bytes"), "{plan:?}");
+    // Whatever happens to others: it is empty.
+    scene.emptied = vec![(1, "drained")];
+    scene.silent = Some("lda-server-0");
+    assert_eq!(scene.restarts(), ["lda-server-1"]);
+    assert!(kept(&scene.plan()).is_empty());
+    scene.stops = Some(1);
+    assert_eq!(scene.plan().steps, []);
+    (scene.stops, scene.silent) = (None, None);
+    scene.servers = vec![("before", true), ("now", false)];
+    scene.silent = Some("lda-server-1");
+    assert_eq!(scene.plan().steps, [], "it is not back yet");
+    scene.servers = vec![("before", true), ("now", true)];
+    scene.silent = None;
+    let plan = scene.plan();
+    assert_eq!(
+        (kept(&plan), drains(&plan)),
+        (vec!["lda-server-1"], Some((vec!["lda-server-0"], vec![])))
+    );
+    scene.emptied.clear();
+    assert_eq!(
+        drains(&scene.plan()),
+        Some((vec!["lda-server-0"], Vec::new()))
+    );
+}
+
+#[test]
+fn with_rollout_drain_a_single_server_is_restarted_when_it_has_nothing() {
+    let mut scene = scene();
+    scene.spec = json!({"servers": 1});
+    (scene.replicas, scene.servers) = (1, vec![("before", true)]);
+    assert_eq!(
+        drains(&scene.plan()),
+        Some((vec!["lda-server-0"], Vec::new())),
+        "so that the master says why not"
+    );
+    scene.empty = true;
+    assert_eq!(scene.restarts(), ["lda-server-0"]);
+    // One that was taken away is nobody who could take anything.
+    scene.servers.push(("before", true));
+    scene.emptied = vec![(1, "drained")];
+    scene.gone = Some(1);
+    assert_eq!(scene.restarts(), ["lda-server-0"]);
 }

@@ -21,7 +21,10 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{Component, Decided, Names, SERVER_PORT, labels, metadata, pods, selector};
-use crate::api::ParameterServer;
+use crate::api::{OnShutdown, ParameterServer};
+
+/// Seconds of its time to stop that a server keeps for what comes after it has moved what it holds.
+const RESERVE: i64 = 5;
 
 /// Gives each server a name of its own in the cluster's DNS, also before it is ready: the master talks to it then.
 pub(super) fn service(object: &ParameterServer) -> Service {
@@ -58,6 +61,14 @@ pub(super) fn stateful_set(object: &ParameterServer, decided: &Decided) -> State
         &names.server_url(),
         "--id",
         "$(POD_NAME)",
+        "--on-shutdown",
+        match spec.on_shutdown {
+            OnShutdown::Drain => "drain",
+            OnShutdown::Flush => "flush",
+            OnShutdown::None => "none",
+        },
+        "--grace-seconds",
+        &(spec.termination_grace_period_seconds - RESERVE).to_string(),
     ]
     .map(str::to_owned)
     .to_vec();

@@ -1,0 +1,109 @@
+//! Gathers what there is of one parameter server: from what is watched, and from its master.
+
+use std::sync::PoisonError;
+
+use k8s_openapi::{
+    api::core::v1::{Event as CoreEvent, Pod},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+
+use super::Failure;
+use crate::{
+    api::ParameterServer,
+    build::{INSTANCE, Names},
+    controller::Context,
+    observe::{self, Observed},
+};
+
+/// Gathers what there is.
+pub(super) async fn gather(
+    object: &ParameterServer,
+    names: &Names,
+    context: &Context,
+) -> Result<Observed, Failure> {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let set = |name: String| {
+        let key = ObjectRef::new(&name).within(&namespace);
+        context
+            .caches
+            .stateful_sets
+            .get(&key)
+            .map(|set| (*set).clone())
+    };
+    let mut observed = Observed {
+        servers: set(names.servers()),
+        master: set(names.master()),
+        ..Observed::default()
+    };
+    let pods: Vec<Pod> = context
+        .caches
+        .pods
+        .state()
+        .iter()
+        .filter(|pod| {
+            pod.metadata.namespace.as_ref() == Some(&namespace)
+                && pod.labels().get(INSTANCE) == Some(&name)
+        })
+        .map(|pod| (**pod).clone())
+        .collect();
+    observe::sort_pods(&mut observed, names, pods);
+    if observed.master_pod.as_ref().is_some_and(observe::is_ready) {
+        let answer = context.masters.status(&names.url()).await;
+        observed.cluster = Some(answer.map_err(|error| error.to_string()));
+    }
+    Ok(observed)
+}
+
+/// Whether what is known of the pods is about what the `StatefulSet`s were before a change.
+pub(super) fn lags(
+    object: &ParameterServer,
+    names: &Names,
+    observed: &Observed,
+    context: &Context,
+) -> bool {
+    let namespace = object.namespace().unwrap_or_default();
+    let applied = context
+        .applied
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let sets = [
+        (&observed.servers, names.servers()),
+        (&observed.master, names.master()),
+    ];
+    sets.into_iter().any(|(set, name)| {
+        let last = applied
+            .get(&format!("StatefulSet/{namespace}/{name}"))
+            .copied();
+        set.as_ref().is_none_or(|set| observe::lags(set, last))
+    })
+}
+
+/// Why pods of the servers are not there: the last words of their `StatefulSet`'s controller.
+pub(super) async fn refusals(
+    object: &ParameterServer,
+    names: &Names,
+    context: &Context,
+) -> Result<Vec<String>, Failure> {
+    let api: Api<CoreEvent> = Api::namespaced(
+        context.client.clone(),
+        &object.namespace().unwrap_or_default(),
+    );
+    let selector = format!(
+        "involvedObject.kind=StatefulSet,involvedObject.name={},reason=FailedCreate",
+        names.servers()
+    );
+    let mut events = api
+        .list(&ListParams::default().fields(&selector).limit(20))
+        .await?
+        .items;
+    let recent = Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_mins(5);
+    events.retain(|event| event.last_timestamp.as_ref().is_some_and(|t| t.0 > recent));
+    events.sort_by_key(|event| std::cmp::Reverse(event.last_timestamp.as_ref().map(|t| t.0)));
+    let words = events.into_iter().filter_map(|event| event.message);
+    Ok(words
+        .map(|text| observe::shortened(&text))
+        .take(1)
+        .collect())
+}
