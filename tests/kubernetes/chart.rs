@@ -1,8 +1,11 @@
 //! The chart, the plain manifests, and a first Job.
 
 use glint_tests_kubernetes::{
-    stories::{Space, eventually, find, operator, operators, project, run},
-    training::job,
+    stories::{
+        SYSTEM, Space, eventually, find, install, install_from, kubectl, operator, operators,
+        project, run, uninstall,
+    },
+    training::{Training, job},
 };
 
 #[test]
@@ -114,32 +117,105 @@ fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
-fn an_uninstall_keeps_definitions_objects_and_what_runs() {
+fn an_uninstall_keeps_definitions_objects_volumes_and_what_runs() {
     let space = Space::new("uninstall");
-    space.parameter_server("lda", "{servers: 1}");
+    space.parameter_server("lda", "{servers: 1, storage: {size: 1Gi}}");
     space.ready("lda", 1);
+    let training = Training::start(&space, "lda", "async");
     let pod = space.uid("pod", "lda-server-0");
-    run(
-        "helm",
-        &[
-            "uninstall",
-            "glint",
-            "-n",
-            glint_tests_kubernetes::stories::SYSTEM,
-            "--wait",
-        ],
-        "",
-    )
-    .expect("uninstalled");
+    uninstall();
     assert!(find(&["crd", "parameterservers.glint.dev"]).is_some());
-    glint_tests_kubernetes::stories::install();
-    eventually("the operator is there again", 60, || {
-        (!operators().is_empty()).then_some(())
-    });
+    assert_eq!(space.look("lda")["spec"]["servers"], 1);
+    assert_eq!(space.claims(), 2);
+    training.goes_on();
+    install();
     space.ready("lda", 1);
     assert_eq!(
         space.uid("pod", "lda-server-0"),
         pod,
         "the pod was not touched"
     );
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn an_upgrade_from_an_older_chart_keeps_objects_and_data() {
+    operator();
+    let folder = project("target/kubernetes/older");
+    let folder = folder.to_str().expect("a path");
+    let chart = project("charts/glint");
+    let chart = chart.to_str().expect("a path");
+    let package = ["package", chart, "--version", "0.0.9", "-d", folder];
+    run("helm", &package, "").expect("a package");
+    uninstall();
+    install_from(&format!("{folder}/glint-0.0.9.tgz"), &[]);
+    let space = Space::new("upgrade");
+    space.parameter_server("lda", "{servers: 2, storage: {size: 1Gi}}");
+    space.ready("lda", 2);
+    let training = Training::start(&space, "lda", "async");
+    let uids = || {
+        [
+            space.uid("parameterserver", "lda"),
+            space.uid("pod", "lda-server-0"),
+            space.uid("pod", "lda-server-1"),
+        ]
+    };
+    let (before, operators_before) = (uids(), operators());
+    install();
+    eventually("another operator works", 60, || {
+        let now = operators();
+        (!now.is_empty() && now.iter().all(|pod| !operators_before.contains(pod))).then_some(())
+    });
+    let releases = run("helm", &["list", "-n", SYSTEM, "-o", "json"], "").expect("a list");
+    assert!(releases.contains("glint-0.1.0"), "{releases}");
+    space.ready("lda", 2);
+    assert_eq!(uids(), before, "nothing was touched");
+    // And the new one looks after it.
+    space.kubectl(&["scale", "pserver", "lda", "--replicas=1"]);
+    space.ready("lda", 1);
+    training.goes_on();
+    training.finish();
+}
+
+#[test]
+#[ignore = "needs a cluster: make test-kubernetes"]
+fn installed_by_plain_manifests_it_works_as_by_the_chart() {
+    operator();
+    uninstall();
+    kubectl(&["delete", "crd", "parameterservers.glint.dev", "--wait"]);
+    let crds = project("crds");
+    kubectl(&["apply", "-f", crds.to_str().expect("a path")]);
+    let chart = project("charts/glint");
+    let chart = chart.to_str().expect("a path");
+    let rendered = [
+        "template",
+        "glint",
+        chart,
+        "-n",
+        SYSTEM,
+        "--set",
+        "crds.install=false",
+    ];
+    let manifests = run("helm", &rendered, "").expect("manifests");
+    let plain = |verb: &str| {
+        run("kubectl", &[verb, "-f", "-"], &manifests).unwrap_or_else(|e| panic!("{verb}: {e}"))
+    };
+    plain("apply");
+    eventually("the operator is there", 90, || {
+        (!operators().is_empty()).then_some(())
+    });
+    {
+        let space = Space::bare("plain");
+        space.parameter_server("lda", "{servers: 2}");
+        space.ready("lda", 2);
+        let training = Training::start(&space, "lda", "memory");
+        training.goes_on();
+        training.finish();
+        space.kubectl(&["delete", "pserver", "lda", "--wait"]);
+        space.nothing_is_left(120);
+    }
+    plain("delete");
+    // As docs/kubernetes.md says of definitions that were applied before.
+    install_from(chart, &["--take-ownership"]);
 }

@@ -5,21 +5,6 @@ use glint_tests_kubernetes::{
     training::Training,
 };
 
-fn claims(space: &Space) -> usize {
-    let list = space.find(&["pvc"]);
-    list.and_then(|list| list["items"].as_array().map(Vec::len))
-        .unwrap_or(0)
-}
-
-fn gone(space: &Space) {
-    let kinds = "statefulsets,pods,services,secrets,poddisruptionbudgets,networkpolicies";
-    eventually("everything that was made is gone", 120, || {
-        let list = space.find(&[kinds]);
-        let items = list.and_then(|list| list["items"].as_array().cloned());
-        items.unwrap_or_default().is_empty().then_some(())
-    });
-}
-
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn deleted_with_retention_retain_the_values_are_there_again_in_another_of_the_name() {
@@ -40,7 +25,7 @@ fn deleted_with_retention_retain_the_values_are_there_again_in_another_of_the_na
     eventually("their pods, too", 120, || {
         space.find(&["pod", "lda-server-0"]).is_none().then_some(())
     });
-    assert_eq!(claims(&space), 3, "two servers and the master");
+    assert_eq!(space.claims(), 3, "two servers and the master");
     space.parameter_server("lda", spec);
     space.ready("lda", 2);
     training.goes_on();
@@ -56,11 +41,11 @@ fn deleted_with_retention_delete_nothing_is_left() {
         "{servers: 2, storage: {size: 1Gi, retention: Delete}}",
     );
     space.ready("lda", 2);
-    assert_eq!(claims(&space), 3);
+    assert_eq!(space.claims(), 3);
     space.kubectl(&["delete", "pserver", "lda", "--wait"]);
-    gone(&space);
+    space.nothing_is_left(120);
     eventually("no volume is claimed", 60, || {
-        (claims(&space) == 0).then_some(())
+        (space.claims() == 0).then_some(())
     });
 }
 
@@ -83,7 +68,7 @@ fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
         operators().is_empty().then_some(())
     });
     space.kubectl(&["delete", "pserver", "lda", "--wait", "--timeout=30s"]);
-    gone(&space);
+    space.nothing_is_left(120);
     kubectl(&[
         "-n",
         SYSTEM,

@@ -5,8 +5,12 @@
 
 mod changes;
 mod chart;
+mod crashes;
 mod deaths;
 mod deletion;
+mod many;
 mod operators;
 mod roles;
+mod rolls;
+mod scaling;
 mod spec;

@@ -1,13 +1,11 @@
 //! What the operator asked of the API server in all other tests, from the audit log, compared with what the chart grants.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
+use std::collections::{BTreeMap, BTreeSet};
+
+use glint_tests_kubernetes::{
+    audit,
+    stories::{SYSTEM, find},
 };
-
-use serde_json::Value;
-
-use glint_tests_kubernetes::stories::{SYSTEM, find, project};
 
 /// `verb resource.group`, as in `patch statefulsets.apps`.
 type Right = String;
@@ -50,15 +48,9 @@ fn granted() -> BTreeSet<Right> {
 
 /// What was asked, and what was denied.
 fn asked() -> (BTreeSet<Right>, BTreeMap<Right, String>) {
-    let log = project("target/kubernetes/state/log/audit.json");
-    let text = fs::read_to_string(log).expect("the audit log");
-    let user = format!("system:serviceaccount:{SYSTEM}:glint-operator");
     let (mut asked, mut denied) = (BTreeSet::new(), BTreeMap::new());
-    for line in text.lines() {
-        let Ok(entry) = serde_json::from_str::<Value>(line) else {
-            continue;
-        };
-        if entry["user"]["username"] != user.as_str() || entry["objectRef"].is_null() {
+    for entry in audit::operator() {
+        if entry["objectRef"].is_null() {
             continue;
         }
         let target = &entry["objectRef"];
@@ -70,7 +62,7 @@ fn asked() -> (BTreeSet<Right>, BTreeMap<Right, String>) {
         let this = right(entry["verb"].as_str().unwrap_or_default(), &resource, group);
         let code = entry["responseStatus"]["code"].as_i64().unwrap_or(0);
         if entry["annotations"]["authorization.k8s.io/decision"] == "forbid" {
-            denied.insert(this.clone(), line.to_owned());
+            denied.insert(this.clone(), entry.to_string());
         }
         // An apply of what is not there is also a creation, and needs that right.
         if code == 201 && entry["verb"] == "patch" {

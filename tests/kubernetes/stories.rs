@@ -100,19 +100,22 @@ pub fn operator() {
 /// Installs or upgrades the operator by the chart, as it is when nobody says anything.
 pub fn install() {
     let chart = project("charts/glint");
-    let arguments = [
-        "upgrade",
-        "--install",
-        "glint",
-        chart.to_str().expect("a path"),
-        "--namespace",
-        SYSTEM,
-        "--create-namespace",
-        "--wait",
-        "--timeout",
-        "120s",
-    ];
+    install_from(chart.to_str().expect("a path"), &[]);
+}
+
+/// Installs or upgrades the operator by a chart, and waits until it is ready.
+pub fn install_from(chart: &str, more: &[&str]) {
+    let mut arguments = vec!["upgrade", "--install", "glint", chart];
+    arguments.extend(["--namespace", SYSTEM, "--create-namespace"]);
+    arguments.extend(["--wait", "--timeout", "120s"]);
+    arguments.extend(more);
     run("helm", &arguments, "").unwrap_or_else(|e| panic!("helm install: {e}"));
+}
+
+/// Removes the operator, as its chart was installed.
+pub fn uninstall() {
+    let arguments = ["uninstall", "glint", "-n", SYSTEM, "--wait"];
+    run("helm", &arguments, "").unwrap_or_else(|e| panic!("helm uninstall: {e}"));
 }
 
 /// A namespace that admits only restricted pods, and goes with the test.
@@ -232,6 +235,23 @@ impl Space {
                 .any(|c| c["type"] == "Ready" && c["status"] == "True");
             (ready && pod["metadata"]["uid"] != before.as_str()).then_some(())
         });
+    }
+
+    /// Waits until everything that was made for a `ParameterServer` is gone, but claims of volumes that are kept.
+    pub fn nothing_is_left(&self, seconds: u64) {
+        let kinds = "statefulsets,pods,services,secrets,poddisruptionbudgets,networkpolicies";
+        eventually("everything that was made is gone", seconds, || {
+            let list = self.find(&[kinds]);
+            let items = list.and_then(|list| list["items"].as_array().cloned());
+            items.unwrap_or_default().is_empty().then_some(())
+        });
+    }
+
+    /// How many volumes are claimed.
+    pub fn claims(&self) -> usize {
+        let list = self.find(&["pvc"]);
+        list.and_then(|list| list["items"].as_array().map(Vec::len))
+            .unwrap_or(0)
     }
 
     /// Reasons of the events about an object.

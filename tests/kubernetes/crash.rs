@@ -1,0 +1,158 @@
+//! crash-after-each-call LOG OPERATOR: runs the operator against the API server, and kills it whenever a change that it has
+//! asked for is done, before it hears of that, until the standard input ends. LOG has a line for each.
+//!
+//! It is a proxy between the operator and `kubectl proxy`, which brings the credentials; one request per connection.
+
+use std::{
+    env,
+    error::Error,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The operator that runs now.
+struct Operator {
+    program: String,
+    access: String,
+    process: Mutex<Child>,
+    log: Mutex<File>,
+}
+
+impl Operator {
+    fn start(program: &str, access: &str) -> io::Result<Child> {
+        Command::new(program)
+            .args([
+                "run",
+                "--image",
+                "glint:0.1.0",
+                "--namespace",
+                "glint-system",
+            ])
+            .args([
+                "--identity",
+                "crashing",
+                "--lease",
+                "",
+                "--listen",
+                "127.0.0.1:0",
+            ])
+            .env("KUBECONFIG", access)
+            .stdin(Stdio::null())
+            .spawn()
+    }
+
+    /// The change is done: there is another operator from now on.
+    fn crash(&self, what: &str) -> io::Result<()> {
+        let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.kill()?;
+        process.wait()?;
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(log, "{what}")?;
+        *process = Self::start(&self.program, &self.access)?;
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = env::args().skip(1);
+    let (Some(log), Some(program)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: crash-after-each-call LOG OPERATOR".into());
+    };
+    let (mut proxy, upstream) = kubectl_proxy()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let access = format!("{log}.access");
+    let server = format!("http://{}", listener.local_addr()?);
+    fs::write(
+        &access,
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: {{server: '{server}'}}}}], \
+             users: [{{name: c, user: {{}}}}], contexts: [{{name: c, context: {{cluster: c, user: c}}}}]}}"
+        ),
+    )?;
+    let operator = Arc::new(Operator {
+        process: Mutex::new(Operator::start(&program, &access)?),
+        log: Mutex::new(File::create(&log)?),
+        program,
+        access,
+    });
+    let accepting = Arc::clone(&operator);
+    thread::spawn(move || accept(&listener, &upstream, &accepting));
+    // Until whoever has started this ends, or has had enough.
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    let mut process = operator
+        .process
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    process.kill()?;
+    process.wait()?;
+    proxy.kill()?;
+    proxy.wait()?;
+    // The lock is held to the end: no other operator begins.
+    std::process::exit(0)
+}
+
+fn accept(listener: &TcpListener, upstream: &str, operator: &Arc<Operator>) {
+    for connection in listener.incoming().flatten() {
+        let (operator, upstream) = (Arc::clone(operator), upstream.to_owned());
+        thread::spawn(move || {
+            // A connection that breaks is what a crash looks like.
+            let _ = pass(&connection, &upstream, &operator);
+        });
+    }
+}
+
+/// Starts `kubectl proxy`, and says where it listens.
+fn kubectl_proxy() -> Result<(Child, String)> {
+    let mut proxy = Command::new("kubectl")
+        .args(["proxy", "--port=0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    let out = proxy.stdout.take().ok_or("no output")?;
+    BufReader::new(out).read_line(&mut said)?;
+    let address = said.trim().rsplit(' ').next().unwrap_or_default();
+    Ok((proxy, address.to_owned()))
+}
+
+/// Passes one request on, and its answer back, unless it is the answer to a change.
+fn pass(connection: &TcpStream, upstream: &str, operator: &Operator) -> Result<()> {
+    let mut from = BufReader::new(connection);
+    let (mut head, mut length, mut line) = (Vec::new(), 0, String::new());
+    from.read_line(&mut line)?;
+    let what = line.trim().to_owned();
+    while !line.trim().is_empty() {
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse()?;
+        }
+        if !lower.starts_with("connection:") {
+            head.extend_from_slice(line.as_bytes());
+        }
+        line.clear();
+        from.read_line(&mut line)?;
+    }
+    head.extend_from_slice(b"Connection: close\r\n\r\n");
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+
+    let mut there = TcpStream::connect(upstream)?;
+    there.write_all(&head)?;
+    there.write_all(&body)?;
+    let is_change = ["POST ", "PUT ", "PATCH ", "DELETE "]
+        .iter()
+        .any(|verb| what.starts_with(verb));
+    if is_change {
+        let mut status = String::new();
+        BufReader::new(there).read_line(&mut status)?;
+        return Ok(operator.crash(&format!("{} {what}", status.trim()))?);
+    }
+    io::copy(&mut there, &mut &*connection)?;
+    Ok(())
+}
