@@ -203,6 +203,8 @@ pub async fn run(
     let link = link::Link::new(&world, config.master.clone());
     // Ends once what others have copies of is handed over to them, or when the data directory fails.
     let stop = Shutdown::new();
+    // Once nothing more is to be moved: until then the master must hear this server, also one that starts anew meanwhile.
+    let leaving = stop.child_token();
     let tasks = TaskTracker::new();
     let spawn =
         |task: BoxFuture<'static, ()>| world.tasks.spawn(Box::pin(tasks.track_future(task)));
@@ -212,15 +214,15 @@ pub async fn run(
         config.clone(),
         link.clone(),
         url.to_string(),
-        shutdown.child_token(),
+        leaving.clone(),
         stop.clone(),
     );
     let departure = departure::run(
         Arc::clone(&server.state),
         link.clone(),
         config.clone(),
-        shutdown.clone(),
-        stop.clone(),
+        shutdown,
+        (leaving, stop.clone()),
     );
     spawn(Box::pin(departure));
     let ends = stop.clone();

@@ -20,13 +20,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the master may say nothing: time enough to be started again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Waits for `shutdown`, takes leave, and then cancels `stop`.
+/// Waits for `shutdown`, has everything moved if that is wanted, cancels `leaving`, by which the server ceases to be heard,
+/// takes leave, and then cancels `stop`.
 pub(super) async fn run(
     state: Arc<State>,
     link: Link,
     config: ServerConfig,
     shutdown: Shutdown,
-    stop: Shutdown,
+    (leaving, stop): (Shutdown, Shutdown),
 ) {
     tokio::select! {
         biased;
@@ -36,6 +37,7 @@ pub(super) async fn run(
     if config.on_shutdown == OnShutdown::Drain && state.is_registered() {
         drain(&state, &link, config.grace).await;
     }
+    leaving.cancel();
     tell_what_ends(&state);
     registration::leave(&state, &link).await;
     stop.cancel();
