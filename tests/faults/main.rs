@@ -16,6 +16,10 @@ use glint_tests::{
     simulated::Trace,
 };
 
+/// The simulation allocates all the time, in a few sizes, on as many threads as there are cores.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     about = "Runs schedules of the simulated cluster, each decided by its seed",

@@ -6,10 +6,11 @@
 //! - `faults`: what goes wrong, and when
 //! - `work`, `target`: what clients do
 //! - `admin`: what an admin does
-//! - `truth`: what must be so
+//! - `truth`, `copies`: what must be so
 
 mod admin;
 mod cluster;
+mod copies;
 mod faults;
 mod plan;
 mod settle;

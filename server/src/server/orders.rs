@@ -158,6 +158,16 @@ async fn take(
             }
             continue;
         }
+        if state
+            .receiving
+            .was_let_go((incarnation, held.partition), held.epoch)
+        {
+            tracing::debug!(
+                model = %incarnation, partition = held.partition, epoch = %held.epoch,
+                "a late order to hold what was handed over and let go since"
+            );
+            continue;
+        }
         let description = Description::new(&spec, incarnation, held.partition);
         let partition = if hold.creating && !held.lost {
             if let Some(log) = log {

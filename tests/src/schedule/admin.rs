@@ -1,14 +1,18 @@
-//! What an admin does who has noticed that the master has lost its state, and started it with `--adopt`: waits until all
-//! servers have come, and ends the adoption.
+//! What admins do: one who has noticed that the master has lost its state, and started it with `--adopt`, waits until all
+//! servers have come, and ends the adoption. Others drain a server, and have it back.
 
 use std::time::Duration;
 
 use glint::{Client, ClusterStatus, ServerState};
-use glint_protocol::admin::Adoption;
+use glint_protocol::{
+    ErrorBody, ErrorCode, JSON,
+    admin::{Adoption, DrainState, Draining},
+};
 use glint_world::{
     World,
-    http::{Connections, Frames},
+    http::{Connections, Frames, HttpError},
 };
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Cluster, MASTER, Role};
@@ -74,12 +78,62 @@ async fn status(cluster: &Cluster, world: &World) -> Option<ClusterStatus> {
 }
 
 async fn finish(world: &World) -> Option<Adoption> {
-    let url = format!("http://{MASTER}:7100").parse().ok()?;
-    let request = http::Request::post("/v1/adopt/finish")
-        .header(http::header::CONTENT_TYPE, "application/json")
+    ask(world, "POST", "/v1/adopt/finish").await.ok()
+}
+
+/// Asks the master; an error says whether it has refused.
+async fn ask<T: DeserializeOwned>(world: &World, method: &str, path: &str) -> Result<T, Unanswered> {
+    let url = format!("http://{MASTER}:7100");
+    let url = url.parse().map_err(|_| Unanswered::Silent)?;
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, JSON)
         .body(Frames::from(b"{}".to_vec()))
-        .ok()?;
-    let sent = Connections::new(world.clone(), url, 1).send(request).await;
-    let response = sent.ok().filter(|r| r.head.status.is_success())?;
-    serde_json::from_slice(&response.collect(1 << 20).await.ok()?).ok()
+        .map_err(|_| Unanswered::Silent)?;
+    let asked = async {
+        let response = Connections::new(world.clone(), url, 1).send(request).await?;
+        let status = response.head.status;
+        Ok::<_, HttpError>((status, response.collect(1 << 20).await?))
+    };
+    match timeout(Duration::from_secs(5), asked).await {
+        Ok(Ok((status, body))) if status.is_success() => {
+            serde_json::from_slice(&body).map_err(|_| Unanswered::Silent)
+        }
+        Ok(Ok((_, body))) => Err(Unanswered::Refused(ErrorBody::from_json(&body))),
+        _ => Err(Unanswered::Silent),
+    }
+}
+
+enum Unanswered {
+    Silent,
+    Refused(ErrorBody),
+}
+
+/// Drains a server for a while.
+pub(super) async fn drain(cluster: Cluster, number: u32, server: String, time: Duration) {
+    let world = cluster.witness(number);
+    let path = format!("/v1/servers/{server}/drain");
+    let began = Instant::now();
+    let note = |what: &str| cluster.trace.note("ADMIN", format_args!("{server}: {what}"));
+    while began.elapsed() < time {
+        match ask::<Draining>(&world, "POST", &path).await {
+            Ok(draining) => {
+                note(&format!("{draining:?}"));
+                if draining.state == Some(DrainState::Drained) {
+                    break;
+                }
+            }
+            Err(Unanswered::Refused(error)) => note(&error.to_string()),
+            Err(Unanswered::Silent) => {}
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+    loop {
+        match ask::<Draining>(&world, "DELETE", &path).await {
+            Ok(_) => return note("is not drained any more"),
+            Err(Unanswered::Refused(error)) if error.code == ErrorCode::UnknownServer => return,
+            Err(_) => sleep(Duration::from_millis(300)).await,
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What goes wrong in a schedule, and when it is mended.
 
+mod links;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{
@@ -39,7 +41,8 @@ pub(super) struct Faults {
     /// What is to happen to a server's disk before it starts again.
     harm: BTreeMap<String, Fault>,
     striking: bool,
-    adoptions: u32,
+    /// How many admins there were: each has a world of its own.
+    admins_so_far: u32,
     admins: JoinSet<()>,
 }
 
@@ -53,7 +56,7 @@ impl Faults {
             count: 0,
             harm: BTreeMap::new(),
             striking: true,
-            adoptions: 0,
+            admins_so_far: 100,
             admins: JoinSet::new(),
         };
         let first = faults.dice.millis(0..500);
@@ -148,6 +151,9 @@ impl Faults {
         self.count += 1;
         match fault {
             Fault::Cut | Fault::Sever => self.between_hosts(fault),
+            Fault::Isolate => self.isolate(),
+            Fault::Lag => self.lag(),
+            Fault::Drain => self.drain(),
             Fault::Storm => {
                 self.note(format_args!("storm"));
                 let storm = Weather {
@@ -193,35 +199,6 @@ impl Faults {
                 let end = *self.dice.pick(&[End::Process, End::Machine]);
                 self.kill_host(&host, end);
             }
-        }
-    }
-
-    fn between_hosts(&mut self, fault: Fault) {
-        let servers = self.cluster.names(Role::Server);
-        let clients = self.cluster.names(Role::Client);
-        let server = self.dice.pick(&servers).clone();
-        let client = self.dice.pick(&clients).clone();
-        let master = MASTER.to_owned();
-        let others: Vec<&String> = servers.iter().filter(|other| **other != server).collect();
-        let between = self.cluster.plan.copied && !others.is_empty() && self.dice.chance(0.4);
-        let (a, b) = if between {
-            (server, (*self.dice.pick(&others)).clone())
-        } else {
-            match self.dice.weighted(&[1, 2, 4]) {
-                0 => (client, master),
-                1 => (server, master),
-                _ => (client, server),
-            }
-        };
-        if fault == Fault::Cut {
-            let time = Duration::from_millis(self.dice.magnitude(2500));
-            self.note(format_args!("{a} and {b} are cut off for {time:?}"));
-            self.cluster.network.cut(&a, &b, time);
-        } else {
-            let half_open = self.dice.chance(0.5);
-            let how = if half_open { "fall silent" } else { "break" };
-            self.note(format_args!("connections of {a} and {b} {how}"));
-            self.cluster.network.sever(&a, &b, half_open);
         }
     }
 
@@ -294,9 +271,25 @@ impl Faults {
             "the master has lost its state, and adopts what servers hold"
         ));
         self.cluster.truth.master_lost();
-        self.adoptions += 1;
-        let adoption = admin::end_adoption(self.cluster.clone(), 100 + self.adoptions);
+        let number = self.next_admin();
+        let adoption = admin::end_adoption(self.cluster.clone(), number);
         self.admins.spawn(adoption);
+    }
+
+    fn next_admin(&mut self) -> u32 {
+        self.admins_so_far += 1;
+        self.admins_so_far
+    }
+
+    /// An admin has a server drained, and thinks better of it after a while, when it may be empty already.
+    fn drain(&mut self) {
+        let servers = self.cluster.names(Role::Server);
+        let server = self.dice.pick(&servers).clone();
+        let time = self.dice.millis(100..6000);
+        let number = self.next_admin();
+        self.note(format_args!("{server} is drained for {time:?}"));
+        let drain = admin::drain(self.cluster.clone(), number, server, time);
+        self.admins.spawn(drain);
     }
 
     fn harm_disk(&mut self, name: &str, fault: Fault) {

@@ -56,6 +56,12 @@ pub(super) enum Fault {
     Older,
     /// The master comes back with an empty disk, and adopts what servers hold.
     LoseMaster,
+    /// A server is cut off from all but clients for a while.
+    Isolate,
+    /// Messages between two servers are slow for a while.
+    Lag,
+    /// A server is drained for a while.
+    Drain,
 }
 
 /// One schedule.
@@ -149,7 +155,7 @@ impl Plan {
         if copied {
             servers = copies.within(2..5);
             for model in &mut models {
-                model.copies = *copies.pick(&[1, 2, 2, 3]);
+                model.copies = *copies.pick(&[1, 2, 2, 3, 3]);
                 if model.copies > 1 && copies.chance(0.2) {
                     model.min_in_sync = 2;
                 }
@@ -173,7 +179,7 @@ impl Plan {
                 floor_bytes: dice.within(1..24) << 10,
                 ..LogOptions::default()
             },
-            faults: faults(&mut dice, copied),
+            faults: faults(&mut dice, copied, &mut copies),
             most_faults: *dice.pick(&[4, 10, 30, 80]),
             fault_every_ms: *dice.pick(&[60, 150, 300, 800]),
         }
@@ -210,7 +216,7 @@ fn model(dice: &mut Dice, at: u64) -> ModelPlan {
     }
 }
 
-fn faults(dice: &mut Dice, copied: bool) -> Vec<(Fault, u64)> {
+fn faults(dice: &mut Dice, copied: bool, copies: &mut Dice) -> Vec<(Fault, u64)> {
     let all = [
         (Fault::Cut, 10),
         (Fault::Sever, 10),
@@ -233,10 +239,14 @@ fn faults(dice: &mut Dice, copied: bool) -> Vec<(Fault, u64)> {
     let share = *dice.pick(&[0.3, 0.6, 1.0]);
     let chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
     // What a master that adopts finds of a model with copies is the best of those that report, which need not be all.
-    let chosen: Vec<_> = chosen
+    let mut chosen: Vec<_> = chosen
         .into_iter()
         .filter(|(fault, _)| !copied || *fault != Fault::LoseMaster)
         .collect();
+    if copied {
+        let among_servers = [(Fault::Isolate, 12), (Fault::Lag, 10), (Fault::Drain, 6)];
+        chosen.extend(among_servers.into_iter().filter(|_| copies.chance(0.6)));
+    }
     if chosen.is_empty() {
         vec![(Fault::Cut, 1), (Fault::StopServer, 1)]
     } else {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     SETTLES_WITHIN,
     cluster::{Cluster, MASTER, Role},
+    copies,
     target::Target,
     truth::{Next, SLOW_WINDOW, Wrong},
     work::{Session, all},
@@ -29,7 +30,7 @@ pub(super) async fn settle(cluster: &Cluster, seed: u64) {
         }
     }
     sleep(Duration::from_secs(5)).await;
-    if timeout(SETTLES_WITHIN * 20, copies(cluster)).await.is_err() {
+    if timeout(SETTLES_WITHIN * 20, strays(cluster)).await.is_err() {
         cluster.truth.violated(
             Wrong::Other,
             "copies of requests are still under way".into(),
@@ -38,6 +39,10 @@ pub(super) async fn settle(cluster: &Cluster, seed: u64) {
     let Some(session) = connect(cluster, 1).await else {
         return;
     };
+    if cluster.plan.copied {
+        // Before anything else is pushed: that would mend what differs.
+        copies::compare(&session).await;
+    }
     let before = look(&session, true).await;
     if cluster.plan.fair || dice.chance(0.5) {
         return;
@@ -75,7 +80,7 @@ pub(super) async fn settle(cluster: &Cluster, seed: u64) {
     }
 }
 
-async fn copies(cluster: &Cluster) {
+async fn strays(cluster: &Cluster) {
     while cluster.network.copies() > 0 {
         sleep(Duration::from_millis(50)).await;
     }

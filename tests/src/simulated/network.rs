@@ -73,6 +73,8 @@ struct State {
     listeners: BTreeMap<String, Entry>,
     /// Pairs of hosts, in the order of their names, and until when nothing passes between them.
     cuts: BTreeMap<(String, String), Instant>,
+    /// The same of pairs whose bytes take up to so much longer.
+    lags: BTreeMap<(String, String), (Instant, Duration)>,
     /// Machines that stopped: nobody there even refuses a connection.
     dark: BTreeSet<String>,
     connections: BTreeMap<u64, Connection>,
@@ -110,6 +112,7 @@ impl Network {
                 weather,
                 listeners: BTreeMap::new(),
                 cuts: BTreeMap::new(),
+                lags: BTreeMap::new(),
                 dark: BTreeSet::new(),
                 connections: BTreeMap::new(),
                 next: 0,
@@ -139,11 +142,18 @@ impl Network {
         lock(&self.shared).cuts.insert(pair(a, b), until);
     }
 
+    /// Lets half of what two hosts send to each other for a while take up to `most` longer.
+    pub fn lag(&self, a: &str, b: &str, time: Duration, most: Duration) {
+        let until = Instant::now() + time;
+        lock(&self.shared).lags.insert(pair(a, b), (until, most));
+    }
+
     /// Every link is whole again, and what was half-open is found to be broken.
     pub fn mend(&self) {
         let pipes: Vec<Arc<Pipe>> = {
             let mut state = lock(&self.shared);
             state.cuts.clear();
+            state.lags.clear();
             let all = state.connections.values();
             all.flat_map(|c| c.pipes.iter().filter_map(Weak::upgrade))
                 .collect()
@@ -210,6 +220,13 @@ impl Network {
             delay += Duration::from_millis(state.dice.magnitude(1000));
         }
         let now = Instant::now();
+        if !state.lags.is_empty()
+            && let Some(&(until, most)) = state.lags.get(&pair(&hosts[0], &hosts[1]))
+            && now < until
+            && state.dice.chance(0.5)
+        {
+            delay += state.dice.millis(0..most.as_millis() as u64);
+        }
         let healed = if state.cuts.is_empty() {
             now
         } else {

@@ -199,6 +199,13 @@ impl Receiving {
         true
     }
 
+    /// Whether a copy was let go at this epoch or a later one, by the holder that follows: an order to hold it that is not of
+    /// a later epoch comes late. To be obeyed it would make a partition that is lost out of one that another server holds.
+    pub(in crate::server) fn was_let_go(&self, key: Key, epoch: Epoch) -> bool {
+        let floors = &self.lock().floors;
+        floors.get(&key).is_some_and(|(floor, _)| *floor >= epoch)
+    }
+
     /// Lets go of what was dropped.
     pub(in crate::server) fn forget(&self, gone: impl Fn(&Key) -> bool) {
         let mut arriving = self.lock();
