@@ -289,6 +289,12 @@ impl Master {
         shared.arrivals.notify_waiters();
         let state = shared.journal.state();
         shared.membership().raise_term(state.term);
+        if state.adopting.is_some() && !adoption::knows(&state, request) {
+            // What it has counts when it says so again, once it has heard the term of this answer.
+            shared
+                .membership()
+                .asks_again(&request.server, request.boot);
+        }
         Ok(Registered {
             cluster: state.cluster,
             heartbeat_ms: shared.config.heartbeat.as_millis() as u64,

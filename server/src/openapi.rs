@@ -297,14 +297,21 @@ pub const ENDPOINTS: &[Endpoint] = &[
             "Moves copies until all servers have about as much.",
         )
     },
-    endpoint(
-        "post",
-        "/v1/adopt/finish",
-        At::Master,
-        Shape::Nothing,
-        Shape::Json("Adoption"),
-        "Ends an adoption: what no server has reported is lost.",
-    ),
+    Endpoint {
+        parameters: &[(
+            "uncertain",
+            false,
+            "What becomes of partitions whose copies may lack something: `refuse` (default), `take` the latest, or `lose`.",
+        )],
+        ..endpoint(
+            "post",
+            "/v1/adopt/finish",
+            At::Master,
+            Shape::Nothing,
+            Shape::Json("Adoption"),
+            "Ends an adoption: what no server has reported is lost.",
+        )
+    },
     endpoint(
         "post",
         "/v1/servers/register",

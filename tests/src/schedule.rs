@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::simulated::{Dice, Trace};
 use cluster::{Cluster, MASTER, Role};
 use faults::Faults;
-use plan::Plan;
+use plan::{Clocks, Plan};
 use truth::Truth;
 pub use truth::{Counts, Violation, Wrong};
 
@@ -87,7 +87,7 @@ async fn schedule(seed: u64, plan: Plan, trace: &Trace) -> Report {
     let start = Instant::now();
     let trace = &trace.from_now();
     trace.note("PLAN", format_args!("{plan:?}"));
-    let truth = Truth::new(trace.clone());
+    let truth = Truth::new(trace.clone(), plan.clocks == Clocks::Wrong);
     let (cluster, mut ends) = Cluster::new(plan, seed, truth.clone(), trace);
     let mut faults = Faults::new(&cluster, Dice::new(seed).part("faults"));
     if cluster.plan.fair {

@@ -172,12 +172,25 @@ pub struct RefusedServer {
 pub struct Adoption {
     /// Whether a server with partitions has said which cluster this is.
     pub cluster_known: bool,
-    /// Servers that have registered.
+    /// Servers that have come, and know that this is their master: what they report counts.
     pub servers: Vec<ServerId>,
     /// Models that were reported, by name; several of one name when servers disagree.
     pub models: Vec<AdoptedModel>,
     /// What was reported and is not taken, with the reason; servers keep it.
     pub orphans: Vec<String>,
+}
+
+/// What is to become of partitions whose copies are not known to have everything, when an adoption ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uncertain {
+    /// The adoption does not end.
+    #[default]
+    Refuse,
+    /// The copy with the latest record is taken: it has everything if all servers have come that had a copy in sync.
+    Take,
+    /// They are lost.
+    Lose,
 }
 
 /// One model of an [`Adoption`].
@@ -190,8 +203,11 @@ pub struct AdoptedModel {
     pub incarnation: Incarnation,
     /// Partitions that it has.
     pub partitions: u32,
-    /// Partitions that were reported.
+    /// Partitions of which a copy was found that has everything acknowledged, for certain.
     pub found: u32,
+    /// Partitions of which copies were found, none of which is known to have everything.
+    #[serde(default)]
+    pub uncertain: u32,
     /// Whether it serves: as soon as all its partitions are found.
     pub live: bool,
 }

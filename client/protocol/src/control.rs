@@ -29,6 +29,22 @@ pub struct CopyReport {
     /// The epoch of the record at that position: together they name it for ever.
     #[serde(default)]
     pub last_epoch: Epoch,
+    /// The epoch of the holder that this copy follows; 0 if the server holds the partition itself, or has heard of no holder
+    /// since its start.
+    #[serde(default)]
+    pub follows: Epoch,
+}
+
+/// A partition that a server holds by the word of a master, and who else has a copy that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeldCopy {
+    /// The model.
+    pub incarnation: Incarnation,
+    /// The partition.
+    pub partition: u32,
+    /// The servers that must have a record before it is acknowledged, beside this one: nobody else can have been promoted.
+    pub with: Vec<ServerId>,
 }
 
 /// A partition that a server is to hold and whose values it knows to be lost.
@@ -126,6 +142,9 @@ pub struct Register {
     /// What it knows to be lost: that never changes, however late the master hears it.
     #[serde(default)]
     pub lost: Vec<LostCopy>,
+    /// Which of these it holds by the word of a master, and with whom: for a master that has lost its state.
+    #[serde(default)]
+    pub holds: Vec<HeldCopy>,
     /// The models that these are copies of.
     #[serde(default)]
     pub models: Vec<HeldModel>,

@@ -1,11 +1,20 @@
-//! The time of day, for the births of lanes and for people. Durations come from tokio's timers.
+//! The time of day, for the births of lanes and for people, and what leases are measured by. Other durations come from tokio's
+//! timers.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time of day. It may jump; nothing's safety rests on it.
+use tokio::time::Instant;
+
+/// Tells the time. It may jump; nothing's safety rests on it.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970.
     fn unix_ms(&self) -> u64;
+
+    /// What this machine's clock says now, by which leases are measured; it never falls. Another machine's may run faster or
+    /// slower: of that only the freshness of what is read depends.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// The system's clock.

@@ -51,12 +51,19 @@ Examples:
   glint master --data-dir ./new --adopt    a master whose data directory was lost takes over what servers hold
   glint adopt                              what it has found so far
   glint adopt --finish                     all servers have come: what none of them has is lost
+  glint adopt --finish --take-uncertain    and where no holder lives that knows who else had everything, the latest copy is taken
 
 Until it is ended, no model can be made: a server that is still to come may have one of that name.")]
 pub(crate) struct Adopt {
     /// End it: what no server has reported is lost from now on.
     #[arg(long)]
     finish: bool,
+    /// Of partitions whose copies may lack something, take the latest: right if all servers have come that had a copy.
+    #[arg(long, requires = "finish")]
+    take_uncertain: bool,
+    /// Give up partitions whose copies may lack something: they are lost.
+    #[arg(long, requires = "finish", conflicts_with = "take_uncertain")]
+    lose_uncertain: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -65,7 +72,13 @@ impl Adopt {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let api = self.target.api()?;
         if self.finish {
-            let adoption: Adoption = api.call(Method::POST, "/v1/adopt/finish", &()).await?;
+            let uncertain = match (self.take_uncertain, self.lose_uncertain) {
+                (true, _) => "take",
+                (_, true) => "lose",
+                _ => "refuse",
+            };
+            let path = format!("/v1/adopt/finish?uncertain={uncertain}");
+            let adoption: Adoption = api.call(Method::POST, &path, &()).await?;
             return print(&format!("ended.\n\n{}", show(&adoption)?));
         }
         let status: ClusterStatus = api.get("/v1/status").await?;
@@ -120,6 +133,7 @@ mod tests {
                 incarnation: Incarnation::default(),
                 partitions: 8,
                 found: 5,
+                uncertain: 1,
                 live: false,
             }],
             orphans: vec!["something on s1: unknown".into()],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use glint_protocol::{
     ErrorBody, ErrorCode, ServerId,
-    admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan},
+    admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan, Uncertain},
     control::{Heartbeat, Leave, Left, Recovering},
     copies::{ChangeCopies, CopiesChanged, Suspect},
 };
@@ -270,9 +270,11 @@ impl Master {
     /// Ends an adoption: what no server has reported is lost.
     ///
     /// # Errors
-    /// `bad_request` when there is none.
-    pub async fn finish_adoption(&self) -> Result<Adoption, ErrorBody> {
-        let summary = self.shared.journal.change(adoption::finish).await?;
+    /// `bad_request` when there is none, or copies were found that may lack something and `uncertain` does not say what is to
+    /// become of them.
+    pub async fn finish_adoption(&self, uncertain: Uncertain) -> Result<Adoption, ErrorBody> {
+        let finish = move |state: &mut State| adoption::finish(state, uncertain);
+        let summary = self.shared.journal.change(finish).await?;
         for model in &summary.models {
             let missing = model.partitions - model.found;
             if missing > 0 {

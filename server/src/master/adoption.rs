@@ -1,10 +1,13 @@
 //! Adoption: a master that has lost its state rebuilds catalogue and map from what servers report (`glint master --adopt`).
 //! Pure functions on [`State`].
 //!
-//! The first server with partitions says which cluster this is. Of each partition the copy with the highest (epoch of its
-//! last record, position) is taken. A model serves as soon as all its partitions are found. Whether another server will
-//! come with more, only an admin knows: until they say so (`glint adopt --finish`), nothing is made, and what is missing is
-//! waited for; from then on it is lost.
+//! The first server with partitions says which cluster this is. A server's word counts once it has heard this master's term,
+//! which is far above that of the master before: from then on no late order of that one changes what it has. Of each partition
+//! the copy is taken that has everything for certain: see [`found`]. A model serves as soon as there is one of each of its
+//! partitions whose holder lives. Whether another server will come with more, only an admin knows: until they say so (`glint adopt --finish`),
+//! nothing is made, and what is missing is waited for; from then on it is lost.
+
+mod found;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,58 +15,38 @@ use std::{
 };
 
 use glint_protocol::{
-    Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ModelSpec, Position, ServerId,
-    admin::{AdoptedModel, Adoption},
+    Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ModelSpec, ServerId, Term,
+    admin::{AdoptedModel, Adoption, Uncertain},
     control::Register,
+    copies::CopyRole,
 };
 
 use super::{
+    copies::{Copies, Place},
     state::{Assignment, Model, Phase, State},
     transition::MAX_MODELS,
 };
+pub(crate) use found::{Found, FoundCopy};
 
 /// Orphans that are named; of more only the number would help, and the servers' logs have them all.
 const MAX_ORPHANS: usize = 1024;
+/// How far above what servers report terms and epochs begin: the master that is gone may have given out a few that nobody
+/// who has come has heard of.
+const AHEAD: u64 = 1 << 20;
 
 /// What has been reported so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Adopting {
     /// Whether the cluster's id is that of the servers, not a new one.
     pub(crate) cluster_known: bool,
+    /// Servers whose word counts.
+    pub(crate) servers: BTreeSet<ServerId>,
     /// Models of which partitions are missing, or that another of their name stands before.
     pub(crate) models: BTreeMap<Incarnation, Found>,
     /// Models that serve already.
     pub(crate) live: BTreeSet<Incarnation>,
     /// What is not taken, and why.
     pub(crate) orphans: BTreeSet<String>,
-}
-
-/// What has been reported of one model.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Found {
-    pub(crate) spec: ModelSpec,
-    pub(crate) copies: BTreeMap<u32, FoundCopy>,
-}
-
-/// The best copy of a partition so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FoundCopy {
-    pub(crate) server: ServerId,
-    pub(crate) epoch: Epoch,
-    /// Its last record.
-    pub(crate) last: (Epoch, Position),
-}
-
-impl Found {
-    fn is_complete(&self) -> bool {
-        self.copies.len() == self.spec.partition_count as usize
-    }
-
-    /// Which of two models of one name is the later one: epochs are given out once, so the higher was made after.
-    fn rank(&self) -> (Epoch, usize) {
-        let epoch = self.copies.values().map(|c| c.epoch).max();
-        (epoch.unwrap_or_default(), self.copies.len())
-    }
 }
 
 /// Whether the first registrations may be taken.
@@ -104,8 +87,8 @@ pub(crate) fn not_yet(adopting: &Adopting, name: &str) -> ErrorBody {
         .max_by_key(|f| f.rank());
     let what = match found {
         Some(found) => format!(
-            "{} of its {} partitions have been reported",
-            found.copies.len(),
+            "{} of its {} partitions have been found",
+            found.certain_count(),
             found.spec.partition_count
         ),
         None => "no server has reported it so far".to_owned(),
@@ -119,6 +102,11 @@ pub(crate) fn not_yet(adopting: &Adopting, name: &str) -> ErrorBody {
     )
 }
 
+/// Whether a server has heard that this is its master: what it reported before may be changed by a late order of the one before.
+pub(crate) fn knows(state: &State, request: &Register) -> bool {
+    request.copies.is_empty() || request.term == state.term
+}
+
 /// Takes what a server reports; the names of the models that serve from now on. The server is registered already.
 pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
     let Some(mut adopting) = state.adopting.take() else {
@@ -128,11 +116,20 @@ pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
     if let (false, Some(cluster)) = (now.cluster_known, request.cluster) {
         now.cluster_known = true;
         state.cluster = cluster;
+        state.term = Term(state.term.max(request.term).0.saturating_add(AHEAD));
+        state.epoch = Epoch(state.epoch.0.saturating_add(AHEAD));
     }
     // Whatever it said before, this is what it has.
     for found in now.models.values_mut() {
-        found.copies.retain(|_, copy| copy.server != request.server);
+        found.forget(&request.server);
     }
+    now.models.retain(|_, found| !found.copies.is_empty());
+    if !knows(state, request) {
+        now.servers.remove(&request.server);
+        state.adopting = Some(adopting);
+        return Vec::new();
+    }
+    now.servers.insert(request.server.clone());
     for copy in &request.copies {
         let incarnation = copy.incarnation;
         if state.tombstones.iter().any(|t| t.covers(incarnation)) {
@@ -157,15 +154,22 @@ pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
             server: request.server.clone(),
             epoch: copy.epoch,
             last: (copy.last_epoch, copy.position),
+            follows: copy.follows,
+            with: request
+                .holds
+                .iter()
+                .find(|held| (held.incarnation, held.partition) == (incarnation, copy.partition))
+                .map(|held| held.with.clone()),
         };
         now.enter(request, incarnation, copy.partition, found);
     }
     now.models.retain(|_, found| !found.copies.is_empty());
     let mut live = Vec::new();
     while let Some((incarnation, found)) = now.next_complete(state) {
-        match make(state, incarnation, &found) {
-            Ok(()) => {
+        match make(state, incarnation, &found, Uncertain::Refuse) {
+            Ok(rest) => {
                 now.live.insert(incarnation);
+                now.not_taken(incarnation, rest);
                 live.push(found.spec.name.clone());
             }
             Err(why) => now.orphan(incarnation, &request.server, &why),
@@ -180,6 +184,13 @@ impl Adopting {
         if self.orphans.len() < MAX_ORPHANS {
             self.orphans
                 .insert(format!("{incarnation} on {server}: {why}"));
+        }
+    }
+
+    fn not_taken(&mut self, incarnation: Incarnation, rest: Vec<(u32, ServerId)>) {
+        for (partition, server) in rest {
+            let why = format!("another copy of partition {partition} is taken");
+            self.orphan(incarnation, &server, &why);
         }
     }
 
@@ -225,11 +236,8 @@ impl Adopting {
                 self.orphan(incarnation, &request.server, "there are too many models");
                 return;
             }
-            let found = Found {
-                spec: held.spec.clone(),
-                copies: BTreeMap::new(),
-            };
-            self.models.insert(incarnation, found);
+            self.models
+                .insert(incarnation, Found::of(held.spec.clone()));
         }
         let Some(found) = self.models.get_mut(&incarnation) else {
             return;
@@ -239,18 +247,7 @@ impl Adopting {
             self.orphan(incarnation, &request.server, &why);
             return;
         }
-        let loser = match found.copies.get_mut(&partition) {
-            Some(best) if best.last >= copy.last => Some(copy.server),
-            Some(best) => Some(std::mem::replace(best, copy).server),
-            None => {
-                found.copies.insert(partition, copy);
-                None
-            }
-        };
-        if let Some(server) = loser {
-            let why = format!("another server has a later copy of partition {partition}");
-            self.orphan(incarnation, &server, &why);
-        }
+        found.enter(partition, copy);
     }
 
     /// Takes out a model that may serve: it is whole, and no later one of its name has been reported.
@@ -283,7 +280,8 @@ impl Adopting {
                 name: found.spec.name.clone(),
                 incarnation,
                 partitions: found.spec.partition_count,
-                found: found.copies.len() as u32,
+                found: found.certain_count(),
+                uncertain: found.uncertain().len() as u32,
                 live: false,
             });
         let live = self.live.iter().filter_map(|i| {
@@ -293,6 +291,7 @@ impl Adopting {
                 incarnation: model.incarnation,
                 partitions: model.spec.partition_count,
                 found: model.spec.partition_count - model.lost.len() as u32,
+                uncertain: 0,
                 live: true,
             })
         });
@@ -300,76 +299,164 @@ impl Adopting {
         models.sort_by(|a, b| (&a.name, a.incarnation).cmp(&(&b.name, b.incarnation)));
         Adoption {
             cluster_known: self.cluster_known,
-            servers: state.servers.keys().cloned().collect(),
+            servers: self.servers.iter().cloned().collect(),
             models,
             orphans: self.orphans.iter().cloned().collect(),
         }
     }
 }
 
-/// Enters a model as live, at a fresh epoch; what was not found of it is lost.
-fn make(state: &mut State, incarnation: Incarnation, found: &Found) -> Result<(), String> {
+/// Enters a model as live, at a fresh epoch; what was not found of it is lost. What is not taken of it.
+fn make(
+    state: &mut State,
+    incarnation: Incarnation,
+    found: &Found,
+    uncertain: Uncertain,
+) -> Result<Vec<(u32, ServerId)>, String> {
     let spec = found.spec.clone();
-    let servers: BTreeSet<ServerId> = found.copies.values().map(|c| c.server.clone()).collect();
-    let servers: Vec<ServerId> = servers.into_iter().collect();
     let count = spec.partition_count;
-    let holder = |p: u32| {
-        let copy = found.copies.get(&p);
-        // What nobody has is looked for at the first: it answers `lost`.
-        copy.and_then(|c| servers.binary_search(&c.server).ok())
-            .unwrap_or(0) as u32
-    };
-    let epoch = state.fresh_epoch();
+    let chosen: Vec<Option<&FoundCopy>> = (0..count)
+        .map(|p| {
+            let certain = found.certain_in_the_end(p);
+            certain.or_else(|| found.latest(p).filter(|_| uncertain == Uncertain::Take))
+        })
+        .collect();
+    let all = found.copies.values().flatten();
+    let servers: BTreeSet<ServerId> = all.map(|copy| copy.server.clone()).collect();
+    let servers: Vec<ServerId> = servers.into_iter().collect();
+    // What nobody has is looked for at the first: it answers `lost`.
+    let place = |id: &ServerId| servers.binary_search(id).unwrap_or(0) as u32;
+    let holders: Vec<u32> = chosen
+        .iter()
+        .map(|copy| copy.map_or(0, |copy| place(&copy.server)))
+        .collect();
+    let (epoch, revision) = (state.fresh_epoch(), state.fresh_revision());
+    let (mut copies, mut rest) = (BTreeMap::new(), Vec::new());
+    for (partition, copy) in (0..count).zip(&chosen) {
+        let others = found.of_partition(partition).iter();
+        let mut others: Vec<&ServerId> = others.map(|c| &c.server).collect();
+        if let Some(copy) = copy {
+            others.retain(|id| **id != copy.server);
+            let again = again(&spec, &mut others, place);
+            if !again.is_empty() {
+                let configured = Copies {
+                    revision,
+                    places: again,
+                    ..Copies::default()
+                };
+                copies.insert(partition, configured);
+            }
+        }
+        rest.extend(others.into_iter().map(|id| (partition, id.clone())));
+    }
     let assignment = Assignment {
-        holders: (0..count).map(holder).collect(),
+        holders,
         epochs: vec![epoch; count as usize],
         lost: (0..count)
-            .filter(|p| !found.copies.contains_key(p))
-            .map(|p| (p, LossReason::NotFound))
+            .zip(&chosen)
+            .filter(|(_, copy)| copy.is_none())
+            .map(|(p, _)| (p, LossReason::NotFound))
             .collect(),
-        copies: BTreeMap::new(),
+        copies,
         servers,
     };
-    let (name, revision) = (spec.name.clone(), state.fresh_revision());
-    let model = Model::new(spec, incarnation, Phase::Live, revision, assignment)
+    let name = spec.name.clone();
+    let mut model = Model::new(spec, incarnation, Phase::Live, revision, assignment)
         .ok_or("what was reported of it contradicts itself")?;
+    model.tidy();
     state.models.insert(name, Arc::new(model));
-    Ok(())
+    Ok(rest)
+}
+
+/// Takes as many of the other copies of a partition as it is to have: they are attached again, and get what they lack.
+fn again(
+    spec: &ModelSpec,
+    others: &mut Vec<&ServerId>,
+    place: impl Fn(&ServerId) -> u32,
+) -> Vec<Place> {
+    let wanted = usize::from(spec.copies()).saturating_sub(1);
+    let taken = others.drain(..others.len().min(wanted));
+    let mut places: Vec<Place> = taken
+        .map(|id| Place {
+            server: place(id),
+            role: CopyRole::Learner,
+        })
+        .collect();
+    places.sort_by_key(|place| place.server);
+    places
 }
 
 /// Ends the adoption: of each model that is not whole, what was not found is lost. The summary of all.
 ///
 /// # Errors
-/// `bad_request` when there is none to end.
-pub(crate) fn finish(state: &mut State) -> Result<Adoption, ErrorBody> {
-    let Some(mut adopting) = state.adopting.take() else {
+/// `bad_request` when there is none to end, and when there are copies that may lack something, unless it is said what is to
+/// become of them.
+pub(crate) fn finish(state: &mut State, uncertain: Uncertain) -> Result<Adoption, ErrorBody> {
+    let Some(mut adopting) = state.adopting.clone() else {
         return Err(ErrorBody::new(
             ErrorCode::BadRequest,
             "this master adopts nothing: only one that was started with an empty data directory and --adopt does",
         ));
     };
+    if uncertain == Uncertain::Refuse {
+        check_certain(&adopting)?;
+    }
+    state.adopting = None;
     let end = Arc::make_mut(&mut adopting);
     let mut waiting: Vec<(Incarnation, Found)> =
         std::mem::take(&mut end.models).into_iter().collect();
     waiting.sort_by_key(|(incarnation, found)| std::cmp::Reverse((found.rank(), *incarnation)));
     for (incarnation, found) in waiting {
         let name = found.spec.name.clone();
-        let server = found.copies.values().next().map(|c| c.server.clone());
+        // What a `memory` model's holder took with it, no other copy is known to have.
+        let logged = found.spec.durability().is_logged();
+        let uncertain = if logged { uncertain } else { Uncertain::Lose };
         let made = if state.models.contains_key(&name) {
             Err(format!("a later model has the name '{name}'"))
         } else {
-            make(state, incarnation, &found)
+            make(state, incarnation, &found, uncertain)
         };
-        match (made, server) {
-            (Ok(()), _) => {
+        match made {
+            Ok(rest) => {
                 end.live.insert(incarnation);
+                end.not_taken(incarnation, rest);
             }
-            (Err(why), Some(server)) => end.orphan(incarnation, &server, &why),
-            (Err(_), None) => {}
+            Err(why) => {
+                let copy = found.copies.values().flatten().next();
+                if let Some(copy) = copy {
+                    end.orphan(incarnation, &copy.server, &why);
+                }
+            }
         }
     }
     end.cluster_known = true;
     Ok(end.summary(state))
+}
+
+/// Whether every copy that was found is known to have everything, or its values are gone for certain: those of a `memory` model
+/// whose holder has ended.
+fn check_certain(adopting: &Adopting) -> Result<(), ErrorBody> {
+    let models = adopting.models.values();
+    let mut logged = models.filter(|found| found.spec.durability().is_logged());
+    let doubtful = logged.find_map(|found| Some((found, *found.uncertain().first()?)));
+    let Some((found, partition)) = doubtful else {
+        return Ok(());
+    };
+    let servers: Vec<&str> = found
+        .of_partition(partition)
+        .iter()
+        .map(|copy| copy.server.0.as_str())
+        .collect();
+    Err(ErrorBody::new(
+        ErrorCode::BadRequest,
+        format!(
+            "partition {partition} of model '{}' was found on {}, and no holder of it lives that knows who else had everything that \
+             was acknowledged. If all servers have come that had a copy of it, take the latest: glint adopt --finish \
+             --take-uncertain. If not, start them; or give such partitions up: glint adopt --finish --lose-uncertain",
+            found.spec.name,
+            servers.join(", ")
+        ),
+    ))
 }
 
 #[cfg(test)]

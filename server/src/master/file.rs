@@ -121,6 +121,8 @@ struct FileModel {
 #[derive(Serialize, Deserialize)]
 struct FileAdopting {
     cluster_known: bool,
+    #[serde(default)]
+    servers: Vec<ServerId>,
     models: Vec<FileFound>,
     live: Vec<Incarnation>,
     orphans: Vec<String>,
@@ -131,6 +133,9 @@ struct FileFound {
     incarnation: Incarnation,
     spec: ModelSpec,
     copies: Vec<(u32, ServerId, Epoch, Epoch, Position)>,
+    /// Per copy: the epoch of whom it follows, and if it is the holder's, whom it waits for.
+    #[serde(default)]
+    words: Vec<(Epoch, Option<Vec<ServerId>>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -236,11 +241,20 @@ impl From<&State> for File {
 
 impl From<&Adopting> for FileAdopting {
     fn from(adopting: &Adopting) -> Self {
-        let copies = |found: &Found| {
+        let all = |found: &Found| -> Vec<(u32, FoundCopy)> {
             let copies = found.copies.iter();
+            let copies = copies.flat_map(|(&p, copies)| copies.iter().map(move |c| (p, c.clone())));
+            copies.collect()
+        };
+        let copies = |found: &Found| {
+            let copies = all(found).into_iter();
             copies
-                .map(|(&p, c)| (p, c.server.clone(), c.epoch, c.last.0, c.last.1))
+                .map(|(p, c)| (p, c.server, c.epoch, c.last.0, c.last.1))
                 .collect()
+        };
+        let words = |found: &Found| {
+            let copies = all(found).into_iter();
+            copies.map(|(_, c)| (c.follows, c.with)).collect()
         };
         let models = adopting
             .models
@@ -249,9 +263,11 @@ impl From<&Adopting> for FileAdopting {
                 incarnation,
                 spec: found.spec.clone(),
                 copies: copies(found),
+                words: words(found),
             });
         Self {
             cluster_known: adopting.cluster_known,
+            servers: adopting.servers.iter().cloned().collect(),
             models: models.collect(),
             live: adopting.live.iter().copied().collect(),
             orphans: adopting.orphans.iter().cloned().collect(),
@@ -262,28 +278,24 @@ impl From<&Adopting> for FileAdopting {
 impl From<FileAdopting> for Adopting {
     fn from(file: FileAdopting) -> Self {
         let models = file.models.into_iter().map(|found| {
-            let copies = found.copies.into_iter().map(|(p, server, epoch, of, at)| {
-                let last = (of, at);
-                (
-                    p,
-                    FoundCopy {
-                        server,
-                        epoch,
-                        last,
-                    },
-                )
-            });
-            let copies = copies.collect();
-            (
-                found.incarnation,
-                Found {
-                    spec: found.spec,
-                    copies,
-                },
-            )
+            let mut words = found.words.into_iter();
+            let mut entered = Found::of(found.spec);
+            for (partition, server, epoch, of, at) in found.copies {
+                let (follows, with) = words.next().unwrap_or_default();
+                let copy = FoundCopy {
+                    server,
+                    epoch,
+                    last: (of, at),
+                    follows,
+                    with,
+                };
+                entered.enter(partition, copy);
+            }
+            (found.incarnation, entered)
         });
         Self {
             cluster_known: file.cluster_known,
+            servers: file.servers.into_iter().collect(),
             models: models.collect(),
             live: file.live.into_iter().collect(),
             orphans: file.orphans.into_iter().collect(),

@@ -276,6 +276,14 @@ impl Membership {
         true
     }
 
+    /// Has a start of a server register once more, at its next heartbeat.
+    pub(crate) fn asks_again(&mut self, server: &ServerId, boot: Boot) {
+        let member = self.members.get_mut(server);
+        if let Some(member) = member.filter(|m| m.boot == boot) {
+            member.registered = false;
+        }
+    }
+
     /// Notes a heartbeat; the event if the server was silent.
     ///
     /// # Errors

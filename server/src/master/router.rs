@@ -12,7 +12,7 @@ use glint_protocol::{
     ModelId, ModelMap, ServerId,
     admin::{
         Adoption, DrainServers, Draining, ForgetServer, ModelCopies, MoveCopy, PlannedMove,
-        RebalancePlan, ResetModel,
+        RebalancePlan, ResetModel, Uncertain,
     },
     control::{
         ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
@@ -46,6 +46,13 @@ struct Open {
 struct Rebalance {
     #[serde(default)]
     dry_run: bool,
+}
+
+/// Query of `POST /v1/adopt/finish`.
+#[derive(Deserialize)]
+struct Finish {
+    #[serde(default)]
+    uncertain: Uncertain,
 }
 
 /// Query of `DELETE /v1/models/{name}`.
@@ -196,8 +203,11 @@ async fn rebalance(
     Ok(Json(master.rebalance(query.dry_run).await?))
 }
 
-async fn finish_adoption(Shared(master): Shared<Master>) -> Answer<Json<Adoption>> {
-    Ok(Json(master.finish_adoption().await?))
+async fn finish_adoption(
+    Shared(master): Shared<Master>,
+    Query(query): Query<Finish>,
+) -> Answer<Json<Adoption>> {
+    Ok(Json(master.finish_adoption(query.uncertain).await?))
 }
 
 async fn register(

@@ -166,6 +166,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
                 epoch,
                 position: glint_protocol::Position(0),
                 last_epoch: epoch,
+                follows: glint_protocol::Epoch(0),
             });
         }
     }
@@ -177,6 +178,7 @@ pub(crate) fn registration(state: &State, name: &str, boot: u64) -> Register {
         capacity_bytes: CAPACITY,
         copies,
         lost: Vec::new(),
+        holds: Vec::new(),
         models: Vec::new(),
         volume: None,
         starts: Vec::new(),

@@ -150,6 +150,14 @@ pub(super) fn nobody(spec: &ModelSpec, state: &State, alive: &BTreeSet<ServerId>
             "no server is registered with this master; start one with: glint server --master URL",
         );
     }
+    let stays = |id: &ServerId| state.servers.get(id).is_some_and(|s| !s.draining);
+    if !alive.iter().any(stays) {
+        return ErrorBody::new(
+            ErrorCode::NoServers,
+            "every server that lives is being drained, and takes nothing; start others, or have one back with: glint drain SERVER \
+             --cancel",
+        );
+    }
     ErrorBody::new(
         ErrorCode::DoesNotFit,
         format!(

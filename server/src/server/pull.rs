@@ -8,8 +8,6 @@ use glint_protocol::{
     frame::{Group, Kind, ReplyHeader, Request, ResultHeader, Status},
 };
 
-use tokio::time::Instant;
-
 use super::{
     request::{check_distinct, put_result},
     state::{Counters, Slot, State},
@@ -88,7 +86,7 @@ impl Asked<'_, '_> {
 
     /// A holder that others could replace answers only while they have promised not to.
     fn may_answer(&self, state: &State) -> Result<(), ErrorBody> {
-        if self.slot.answering.may(state.origin) {
+        if self.slot.answering.may(&state.origin) {
             return Ok(());
         }
         Err(ErrorBody::new(
@@ -112,7 +110,7 @@ impl Asked<'_, '_> {
                 .map(|()| None)
         } else if self.slot.is_installed() {
             partition
-                .answers(description, asked.read, asked.epoch, Instant::now())
+                .answers(description, asked.read, asked.epoch, state.origin.now())
                 .map(Some)
         } else {
             Err(partition.elsewhere(description))

@@ -148,7 +148,7 @@ async fn settled(state: &State, judged: &mut Judged) {
     let Some(slot) = &judged.slot else {
         return;
     };
-    let may_answer = || slot.answering.may(state.origin);
+    let may_answer = || slot.answering.may(&state.origin);
     let reached = slot
         .safe
         .reached(judged.verdict.position, judged.era, may_answer);

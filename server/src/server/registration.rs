@@ -118,6 +118,7 @@ async fn register(
         capacity_bytes: state.capacity_bytes,
         copies: state.copies(),
         lost: state.lost_copies(),
+        holds: state.held_copies(),
         models: state.held_models(),
         volume: state.volume.get().copied(),
         starts: state.starts().await,

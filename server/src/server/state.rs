@@ -149,6 +149,7 @@ impl State {
     pub(super) fn new(world: World, config: &ServerConfig, url: &Url) -> Self {
         let boot = Boot(world.random.bits().max(1));
         let own = || ServerId(url.authority().to_owned());
+        let origin = Origin::of(Arc::clone(&world.clock));
         Self {
             world,
             log: OnceLock::new(),
@@ -173,7 +174,7 @@ impl State {
             tombstones: Mutex::default(),
             counters: Counters::default(),
             busiest: Busiest::default(),
-            origin: Origin::now(),
+            origin,
             peers: Peers::default(),
             receiving: Receiving::default(),
             move_rate: Rate::new(config.move_rate),

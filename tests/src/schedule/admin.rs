@@ -1,7 +1,7 @@
 //! What admins do: one who has noticed that the master has lost its state, and started it with `--adopt`, waits until all
 //! servers have come, and ends the adoption. Others drain a server, and have it back.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use glint::{Client, ClusterStatus, ServerState};
 use glint_protocol::{
@@ -30,16 +30,17 @@ pub(super) async fn end_adoption(cluster: Cluster, number: u32) {
         let Some(status) = status(&cluster, &world).await else {
             continue;
         };
-        if status.adoption.is_none() {
+        let Some(adoption) = &status.adoption else {
             // It has not begun yet, or is over.
             if began.elapsed() > NONE_CAME {
                 return;
             }
             continue;
-        }
+        };
         let alive = |name: &String| {
             let mut servers = status.servers.iter();
             servers.any(|s| s.id.0 == *name && s.state == ServerState::Alive)
+                && adoption.servers.iter().any(|s| s.0 == *name)
         };
         let (here, missing): (Vec<_>, Vec<_>) =
             cluster.names(Role::Server).into_iter().partition(alive);
@@ -53,7 +54,7 @@ pub(super) async fn end_adoption(cluster: Cluster, number: u32) {
         }
         // Which servers it has heard of counts at the very end: it may have lost its state again.
         cluster.truth.adopting();
-        let adopted = finish(&world).await;
+        let adopted = finish(&cluster, &world, missing.is_empty()).await;
         let missing = adopted.as_ref().map(|adoption| {
             let mut names = cluster.names(Role::Server);
             names.retain(|name| adoption.servers.iter().all(|s| s.0 != *name));
@@ -77,12 +78,33 @@ async fn status(cluster: &Cluster, world: &World) -> Option<ClusterStatus> {
     client.ok()?.ok()?.status().await.ok()
 }
 
-async fn finish(world: &World) -> Option<Adoption> {
-    ask(world, "POST", "/v1/adopt/finish").await.ok()
+/// Ends an adoption. Copies that are not known to have everything are taken if all that there ever were have come, as they were
+/// when they went.
+async fn finish(cluster: &Cluster, world: &World, all: bool) -> Option<Adoption> {
+    match ask(world, "POST", "/v1/adopt/finish").await {
+        Ok(adoption) => Some(adoption),
+        Err(Unanswered::Refused(error)) => {
+            cluster.trace.note("ADMIN", format_args!("{error}"));
+            let servers = cluster.names(Role::Server);
+            let whole = all && !servers.iter().any(|name| cluster.truth.is_damaged(name));
+            let path = if whole {
+                "/v1/adopt/finish?uncertain=take"
+            } else {
+                cluster.truth.giving_up();
+                "/v1/adopt/finish?uncertain=lose"
+            };
+            ask(world, "POST", path).await.ok()
+        }
+        Err(Unanswered::Silent) => None,
+    }
 }
 
 /// Asks the master; an error says whether it has refused.
-async fn ask<T: DeserializeOwned>(world: &World, method: &str, path: &str) -> Result<T, Unanswered> {
+async fn ask<T: DeserializeOwned>(
+    world: &World,
+    method: &str,
+    path: &str,
+) -> Result<T, Unanswered> {
     let url = format!("http://{MASTER}:7100");
     let url = url.parse().map_err(|_| Unanswered::Silent)?;
     let request = http::Request::builder()
@@ -92,7 +114,9 @@ async fn ask<T: DeserializeOwned>(world: &World, method: &str, path: &str) -> Re
         .body(Frames::from(b"{}".to_vec()))
         .map_err(|_| Unanswered::Silent)?;
     let asked = async {
-        let response = Connections::new(world.clone(), url, 1).send(request).await?;
+        let response = Connections::new(world.clone(), url, 1)
+            .send(request)
+            .await?;
         let status = response.head.status;
         Ok::<_, HttpError>((status, response.collect(1 << 20).await?))
     };
@@ -115,7 +139,11 @@ pub(super) async fn drain(cluster: Cluster, number: u32, server: String, time: D
     let world = cluster.witness(number);
     let path = format!("/v1/servers/{server}/drain");
     let began = Instant::now();
-    let note = |what: &str| cluster.trace.note("ADMIN", format_args!("{server}: {what}"));
+    let note = |what: &str| {
+        cluster
+            .trace
+            .note("ADMIN", format_args!("{server}: {what}"))
+    };
     while began.elapsed() < time {
         match ask::<Draining>(&world, "POST", &path).await {
             Ok(draining) => {
@@ -127,13 +155,20 @@ pub(super) async fn drain(cluster: Cluster, number: u32, server: String, time: D
             Err(Unanswered::Refused(error)) => note(&error.to_string()),
             Err(Unanswered::Silent) => {}
         }
-        sleep(Duration::from_millis(300)).await;
+        tokio::select! {
+            biased;
+            () = cluster.draining.end.cancelled() => break,
+            () = sleep(Duration::from_millis(300)) => {}
+        }
     }
     loop {
         match ask::<Draining>(&world, "DELETE", &path).await {
-            Ok(_) => return note("is not drained any more"),
-            Err(Unanswered::Refused(error)) if error.code == ErrorCode::UnknownServer => return,
+            Ok(_) => break,
+            Err(Unanswered::Refused(error)) if error.code == ErrorCode::UnknownServer => break,
             Err(_) => sleep(Duration::from_millis(300)).await,
         }
     }
+    note("is not drained any more");
+    let under_way = &cluster.draining.under_way;
+    under_way.fetch_sub(1, Ordering::Relaxed);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -14,7 +14,11 @@ use glint_server::{
 use glint_world::{Random, Shutdown, Spawn, World, disk::Files};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{plan::Plan, truth::Truth, work};
+use super::{
+    plan::{Clocks, Plan},
+    truth::Truth,
+    work,
+};
 use crate::simulated::{Clock, Copy, Dice, Disk, End, Life, Network, Trace};
 
 pub(super) const MASTER: &str = "master";
@@ -67,12 +71,30 @@ impl Host {
     }
 }
 
+/// Servers that are drained for a while.
+#[derive(Debug, Default)]
+pub(super) struct Draining {
+    /// They are to be had back at once.
+    pub(super) end: Shutdown,
+    /// How many admins have not had theirs back.
+    pub(super) under_way: AtomicU64,
+}
+
 /// A process that has ended.
 #[derive(Clone, Debug)]
 pub(super) struct Ended {
     pub(super) host: String,
     /// It ended by itself.
     pub(super) by_itself: bool,
+}
+
+/// How many microseconds pass in a second by a host's clock.
+fn rate(plan: &Plan, dice: &mut Dice) -> u64 {
+    match plan.clocks {
+        Clocks::True => 1_000_000,
+        Clocks::Apart => dice.within(995_100..1_004_900),
+        Clocks::Wrong => *dice.pick(&[250_000, 700_000, 1_000_000, 1_500_000, 4_000_000]),
+    }
 }
 
 /// All hosts. Cheap to clone.
@@ -83,6 +105,8 @@ pub(super) struct Cluster {
     pub(super) truth: Truth,
     pub(super) trace: Trace,
     pub(super) work: Arc<work::Work>,
+    /// Ends when there are no more faults, and how many admins still drain a server.
+    pub(super) draining: Arc<Draining>,
     dice: Dice,
     hosts: Arc<Mutex<BTreeMap<String, Host>>>,
     ended: mpsc::UnboundedSender<Ended>,
@@ -99,6 +123,7 @@ impl Cluster {
         let mut dice = Dice::new(seed).part("cluster");
         let (ended, ends) = mpsc::unbounded_channel();
         let mut hosts = BTreeMap::new();
+        let mut rates = dice.part("rates");
         let servers = (0..plan.servers).map(|i| (format!("server-{i}"), Role::Server));
         let clients = (0..plan.clients).map(|i| (format!("client-{i}"), Role::Client));
         let master = [(MASTER.to_owned(), Role::Master)];
@@ -111,7 +136,7 @@ impl Cluster {
             let host = Host {
                 role,
                 disk: Disk::new(&name, dice.part(&name), trace.clone()),
-                clock: Clock::new(ahead),
+                clock: Clock::new(ahead).running_at(rate(&plan, &mut rates)),
                 life: None,
                 os_boot: dice.bits(),
                 starts: 0,
@@ -126,6 +151,7 @@ impl Cluster {
         let cluster = Self {
             network: Network::new(dice.part("network"), plan.weather.clone(), trace.clone()),
             work: Arc::new(work::Work::new(&plan)),
+            draining: Arc::default(),
             plan: Arc::new(plan),
             truth,
             trace: trace.clone(),
@@ -311,7 +337,7 @@ impl Cluster {
         let life = Life::new(|_| {});
         let part = format!("witness {number}");
         World {
-            network: self.network.at("witness", life.clone()),
+            network: self.network.without_copies_at("witness", life.clone()),
             clock: Arc::new(Clock::new(0)),
             random: Random::from_seed(self.dice.part(&part).bits()),
             tasks: Arc::new(life),

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use glint_protocol::{
     BINARY, ElementType, LaneId, Layout, ModelMap, Number, Position,
-    frame::{GroupHeader, Kind, Op, ReadMode, ReplyHeader, RequestHeader, ResultHeader, Status, write},
+    frame::{
+        GroupHeader, Kind, Op, ReadMode, ReplyHeader, RequestHeader, ResultHeader, Status, write,
+    },
 };
 use glint_world::{
     World,
@@ -47,7 +49,10 @@ pub(super) async fn compare(session: &Session) {
                 Verdict::Unknown => {
                     differ_since = None;
                     if began.elapsed() > SETTLES_WITHIN {
-                        let text = format!("the copies of {} could not be read for {SETTLES_WITHIN:?}", model.name);
+                        let text = format!(
+                            "the copies of {} could not be read for {SETTLES_WITHIN:?}",
+                            model.name
+                        );
                         break Some((Wrong::Other, text));
                     }
                 }
@@ -90,7 +95,8 @@ impl Ways {
                 count: count as usize,
             };
             let holder = map.holders[partition as usize];
-            let Some((position, values)) = self.pull(map, holder, &of, ReadMode::Latest).await else {
+            let Some((position, values)) = self.pull(map, holder, &of, ReadMode::Latest).await
+            else {
                 return Verdict::Unknown;
             };
             for &follower in followers {

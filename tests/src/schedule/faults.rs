@@ -2,7 +2,7 @@
 
 mod links;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     admin,
     cluster::{Cluster, Ended, MASTER, Role},
-    plan::Fault,
+    plan::{Clocks, Fault},
 };
 use crate::simulated::{Dice, Doom, End, Life, Trouble, Weather};
 
@@ -173,7 +173,11 @@ impl Faults {
                 let by = self.dice.magnitude(3_600_000) as i64;
                 let by = if self.dice.chance(0.5) { by } else { -by };
                 self.note(format_args!("the clock of {host} jumps by {by} ms"));
-                self.cluster.hosts()[&host].clock.jump(by);
+                let hosts = self.cluster.hosts();
+                hosts[&host].clock.jump(by);
+                if plan.clocks == Clocks::Wrong {
+                    hosts[&host].clock.leap(by.unsigned_abs() / 1000);
+                }
             }
             Fault::KillClient => self.kill(Role::Client, End::Process),
             Fault::KillMaster => self.kill(Role::Master, End::Process),
@@ -289,6 +293,8 @@ impl Faults {
         let number = self.next_admin();
         self.note(format_args!("{server} is drained for {time:?}"));
         let drain = admin::drain(self.cluster.clone(), number, server, time);
+        let under_way = &self.cluster.draining.under_way;
+        under_way.fetch_add(1, Ordering::Relaxed);
         self.admins.spawn(drain);
     }
 
@@ -325,6 +331,7 @@ impl Faults {
     pub(super) fn stop(&mut self) {
         self.note(format_args!("no more faults"));
         self.striking = false;
+        self.cluster.draining.end.cancel();
         self.harm.clear();
         self.steps.retain(|_, step| matches!(step, Step::Start(_)));
         self.cluster.network.set_weather(Weather::fair());

@@ -64,6 +64,17 @@ pub(super) enum Fault {
     Drain,
 }
 
+/// How the clocks run that servers measure leases by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clocks {
+    /// All alike.
+    True,
+    /// Apart by up to one part in a hundred, as leases allow for.
+    Apart,
+    /// As they like, and they leap: what is read may be old; nothing may be lost or doubled.
+    Wrong,
+}
+
 /// One schedule.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -87,6 +98,7 @@ pub(super) struct Plan {
     /// Once, each worker rests for longer than lanes are remembered.
     pub(super) rests: bool,
     pub(super) weather: Weather,
+    pub(super) clocks: Clocks,
     /// Segments and logs so short that there are snapshots in every schedule.
     pub(super) log: LogOptions,
     /// Faults with their weights.
@@ -110,6 +122,7 @@ impl Plan {
             faults: Vec::new(),
             most_faults: 0,
             rests: false,
+            clocks: Clocks::True,
             fair: true,
             ..plan
         }
@@ -161,8 +174,14 @@ impl Plan {
                 }
             }
         }
+        let clocks = if copied {
+            *copies.pick(&[Clocks::True, Clocks::True, Clocks::Apart, Clocks::Wrong])
+        } else {
+            Clocks::True
+        };
         Self {
             copied,
+            clocks,
             servers,
             clients: dice.within(1..4),
             workers: dice.within(1..4),
@@ -237,12 +256,7 @@ fn faults(dice: &mut Dice, copied: bool, copies: &mut Dice) -> Vec<(Fault, u64)>
     ];
     // Some schedules have all of them, most have some: so that each also happens without the others.
     let share = *dice.pick(&[0.3, 0.6, 1.0]);
-    let chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
-    // What a master that adopts finds of a model with copies is the best of those that report, which need not be all.
-    let mut chosen: Vec<_> = chosen
-        .into_iter()
-        .filter(|(fault, _)| !copied || *fault != Fault::LoseMaster)
-        .collect();
+    let mut chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
     if copied {
         let among_servers = [(Fault::Isolate, 12), (Fault::Lag, 10), (Fault::Drain, 6)];
         chosen.extend(among_servers.into_iter().filter(|_| copies.chance(0.6)));

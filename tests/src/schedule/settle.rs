@@ -1,7 +1,11 @@
 //! The end of a schedule: when faults are over, everything must be whole again, answer, and hold what was acknowledged;
 //! also after all machines have stopped once more.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use glint::{Client, ServerState, ServerSummary};
 use glint_protocol::{Durability, Incarnation};
@@ -106,7 +110,8 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
                             missing.retain(|name| *name != server.id.0);
                         }
                     }
-                    if missing.is_empty() {
+                    let drained = cluster.draining.under_way.load(Ordering::Relaxed) > 0;
+                    if missing.is_empty() && !drained {
                         return client;
                     }
                     if since.elapsed() > SETTLES_WITHIN / 4 {
@@ -131,6 +136,13 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
             cluster.truth.violated(Wrong::Other, text);
             return None;
         }
+        if timeout(SETTLES_WITHIN, enough(&session)).await.is_err() {
+            let text = format!(
+                "not all models have the copies that pushes need {SETTLES_WITHIN:?} after the last fault"
+            );
+            cluster.truth.violated(Wrong::Other, text);
+            return None;
+        }
         cluster.truth.calm();
         return Some(session);
     }
@@ -139,6 +151,27 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
         format!("not all servers are there {SETTLES_WITHIN:?} after the last fault"),
     );
     None
+}
+
+/// Waits until each partition has as many copies in sync as pushes to it need.
+async fn enough(session: &Session) {
+    for model in &session.cluster.plan.models {
+        let needed = usize::from(model.min_in_sync);
+        loop {
+            match session.client.map(&model.name).await {
+                Ok(map) => {
+                    let has = |p: u32| 1 + map.followers.get(p as usize).map_or(0, Vec::len);
+                    let mut partitions = 0..map.spec.partition_count;
+                    if partitions.all(|p| map.lost.contains(&p) || has(p) >= needed) {
+                        break;
+                    }
+                }
+                Err(glint::Error::UnknownModel { .. }) => break,
+                Err(_) => {}
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 /// Pulls every model as a whole, after a push to each if asked to; gives the bits of those that must keep them.

@@ -4,71 +4,33 @@
 //! Each push adds a power of four of its own to each cell that it names, so that a cell's value says of each push how often
 //! it is in: a doubled one is told from a lost one, at every pull, not only in the end.
 
+mod hosts;
 mod instance;
 mod judge;
+mod models;
+mod wrong;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use glint::{Applied, Error, ForgottenPushes, ModelHandle, ModelSpec};
-use glint_protocol::{Durability, ErrorCode, Incarnation};
+use glint::{Applied, Error, ForgottenPushes};
+use glint_protocol::{Durability, Incarnation};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{
-    plan::ModelPlan,
-    target::{Form, Pulled},
-};
-use crate::simulated::{End, Trace};
+use super::target::{Form, Pulled};
+use crate::simulated::Trace;
 use instance::{Instance, Push, Verdict};
+use wrong::violation;
+pub use wrong::{Counts, Violation, Wrong};
 
 /// What an `async` model may lose when its machine stops: what was acknowledged so shortly before. It is the time between
 /// two syncs and what one sync takes, on a disk that needs up to 4 ms for an operation, of which a sync has three.
 const ASYNC_WINDOW: Duration = Duration::from_millis(100 + 2 * 3 * 4);
 /// The same on a slow disk, where an operation takes up to 512 ms: two whole syncs.
 pub(super) const SLOW_WINDOW: Duration = Duration::from_millis(2 * 3 * 512);
-
-/// What was found to be wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
-    /// What was acknowledged is gone.
-    Lost,
-    /// A push is in more than once.
-    Doubled,
-    /// Something else is not as promised.
-    Other,
-}
-
-/// What was found to be wrong, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// What kind of thing.
-    pub wrong: Wrong,
-    /// What exactly.
-    pub text: String,
-}
-
-/// How the operations of a schedule ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Pushes and pulls that were begun.
-    pub operations: u64,
-    /// Pushes that were acknowledged.
-    pub acknowledged: u64,
-    /// Pushes that ended with an error, certainly not applied.
-    pub refused: u64,
-    /// Pushes of which the caller does not know.
-    pub unknown: u64,
-    /// Pulls that were answered.
-    pub pulled: u64,
-    /// Operations that met lost values.
-    pub lost: u64,
-    /// Times that clients were told of acknowledged pushes to `async` models which are gone.
-    pub forgotten: u64,
-}
 
 /// Cheap to clone; clones are one truth.
 #[derive(Clone)]
@@ -98,10 +60,14 @@ pub(super) struct Known {
     adopted: u64,
     /// When the last operation began that a host has answered.
     served: BTreeMap<String, u64>,
+    /// When an admin last gave up what no copy has for certain.
+    given_up: u64,
     /// Calls to delete the model of a name, whichever it is then: when they began, and when they ended if they have.
     deletes: Vec<(String, u64, Option<u64>)>,
     /// Faults are over: every operation must succeed.
     calm: bool,
+    /// Clocks are so wrong that leases do not keep a holder that was replaced from answering: pulls may find what was.
+    may_be_stale: bool,
     counts: Counts,
     violation: Option<Violation>,
 }
@@ -129,7 +95,7 @@ pub(super) enum Next {
 }
 
 impl Truth {
-    pub(super) fn new(trace: Trace) -> Self {
+    pub(super) fn new(trace: Trace, may_be_stale: bool) -> Self {
         Self {
             shared: Arc::new(Mutex::new(Known {
                 order: 0,
@@ -142,8 +108,10 @@ impl Truth {
                 adopting: 0,
                 adopted: 0,
                 served: BTreeMap::new(),
+                given_up: 0,
                 deletes: Vec::new(),
                 calm: false,
+                may_be_stale,
                 counts: Counts::default(),
                 violation: None,
             })),
@@ -208,224 +176,6 @@ impl Truth {
     /// Faults are over.
     pub(super) fn calm(&self) {
         self.lock().calm = true;
-    }
-
-    /// An attempt to open a model begins, and perhaps to make it.
-    pub(super) fn opening(&self, name: &str, make: bool) -> Since {
-        let mut known = self.lock();
-        let order = known.tick();
-        if make {
-            known.asked.push((name.to_owned(), order));
-        }
-        Since(order)
-    }
-
-    /// A model was opened or created in a call that began at `since`.
-    pub(super) fn opened(
-        &self,
-        who: &str,
-        since: Since,
-        plan: &ModelPlan,
-        spec: &ModelSpec,
-        handle: &ModelHandle,
-    ) {
-        let mut known = self.lock();
-        let order = known.tick();
-        let name = handle.name.clone();
-        let before = known.current.insert(name.clone(), handle.incarnation);
-        let vanished = before
-            .filter(|&inc| inc != handle.incarnation)
-            .filter(|inc| {
-                let model = &known.models[inc];
-                !known.may_be_gone(model) && model.confirmed < since.0
-            });
-        known.asked.retain(|(_, began)| *began != since.0);
-        let asked = known.asked.iter().filter(|(of, _)| *of == name);
-        let asked = asked.map(|(_, began)| *began).fold(since.0, u64::min);
-        let ending = known.deletes.iter().find_map(|(of, begun, ended)| {
-            let may_be_it = *of == name && ended.is_none_or(|ended| ended > asked);
-            may_be_it.then_some(*begun)
-        });
-        let harms = known.harms.iter().filter(|(_, at)| *at > asked);
-        let harmed: BTreeSet<String> = harms.map(|(host, _)| host.clone()).collect();
-        known.models.entry(handle.incarnation).or_insert_with(|| {
-            let mut model = Instance::new(plan, spec, asked, order, harmed);
-            model.ending = ending;
-            model
-        });
-        drop(known);
-        if let Some(vanished) = vanished {
-            let now = handle.incarnation;
-            self.violated(
-                Wrong::Lost,
-                format!(
-                    "{who}: model {name} was {vanished}, nobody deleted it, and it is {now} now"
-                ),
-            );
-        }
-    }
-
-    /// There is no model of this name, as a call was told that began at `since`.
-    pub(super) fn not_there(&self, who: &str, since: Since, name: &str) {
-        let known = self.lock();
-        let vanished = known.current.get(name).copied().filter(|inc| {
-            let model = &known.models[inc];
-            !known.may_be_gone(model) && model.confirmed < since.0
-        });
-        drop(known);
-        if let Some(vanished) = vanished {
-            self.violated(
-                Wrong::Lost,
-                format!("{who}: model {name} ({vanished}) has vanished, though nobody deleted it"),
-            );
-        }
-    }
-
-    /// A model could be neither opened nor made.
-    pub(super) fn cannot_open(&self, who: &str, since: Since, name: &str, error: &Error) {
-        let excusable = match error {
-            Error::DeadlineExceeded { .. }
-            | Error::Unreachable { .. }
-            | Error::NoServers { .. } => !self.lock().calm,
-            // A master that has lost its state, and to which no server could report anything, begins a new cluster.
-            Error::WrongCluster { .. } => !self.lock().master_losses.is_empty(),
-            // It was made, and somebody has deleted it before this call heard of it.
-            Error::Refused(error) if error.code == ErrorCode::Gone => {
-                let known = self.lock();
-                let mut calls = known.deletes.iter();
-                calls.any(|(of, _, end)| of == name && end.is_none_or(|end| end > since.0))
-            }
-            _ => false,
-        };
-        if !excusable {
-            let text = format!("{who}: model {name} can be neither opened nor made: {error}");
-            self.violated(Wrong::Other, text);
-        }
-    }
-
-    /// Which servers hold the partitions of a model.
-    pub(super) fn placed(&self, incarnation: Incarnation, holders: Vec<String>) {
-        let mut known = self.lock();
-        let known = &mut *known;
-        if let Some(model) = known.models.get_mut(&incarnation) {
-            // A master that has lost its state places what is lost anywhere.
-            if known.master_losses.iter().all(|&lost| lost < model.asked) {
-                model.holders.get_or_insert(holders);
-            }
-        }
-    }
-
-    pub(super) fn is_placed(&self, incarnation: Incarnation) -> bool {
-        let known = self.lock();
-        let model = known.models.get(&incarnation);
-        model.is_some_and(|model| model.holders.is_some())
-    }
-
-    /// Somebody is about to delete or reset the model that has this name, whichever it is. Gives what to end this with.
-    pub(super) fn ending(&self, name: &str, makes_another: bool) -> usize {
-        let mut known = self.lock();
-        let order = known.tick();
-        known.deletes.push((name.to_owned(), order, None));
-        if makes_another {
-            known.asked.push((name.to_owned(), order));
-        }
-        for model in known.models.values_mut() {
-            if model.plan.name == name {
-                model.ending.get_or_insert(order);
-            }
-        }
-        known.deletes.len() - 1
-    }
-
-    /// A call to delete a model has ended.
-    pub(super) fn deleted(&self, call: usize) {
-        let mut known = self.lock();
-        let order = known.tick();
-        known.deletes[call].2 = Some(order);
-    }
-
-    /// The start of a process, to be compared with what [`Self::has_served_since`].
-    pub(super) fn started(&self) -> u64 {
-        self.lock().tick()
-    }
-
-    /// Whether a server has answered what was asked after some time: then the master knows this start of it.
-    pub(super) fn has_served_since(&self, host: &str, start: u64) -> bool {
-        self.lock().served.get(host).is_some_and(|&at| at > start)
-    }
-
-    /// The master has lost its state, and is to adopt what servers hold.
-    ///
-    /// With it goes what it knew of their disks: one that was set back and that has not come to it since is believed.
-    pub(super) fn master_lost(&self) {
-        let mut known = self.lock();
-        let order = known.tick();
-        known.master_losses.push(order);
-        let known = &mut *known;
-        for (host, harmed) in &known.harms {
-            if known.served.get(host).is_none_or(|served| served < harmed) {
-                for model in known.models.values_mut() {
-                    model.excuse(host, None);
-                }
-            }
-        }
-    }
-
-    /// The admin ends an adoption.
-    pub(super) fn adopting(&self) {
-        self.lock().adopting += 1;
-    }
-
-    /// An adoption has ended, without these servers; or it could not be ended.
-    pub(super) fn adopted(&self, missing: Option<&[String]>) {
-        for server in missing.into_iter().flatten() {
-            self.damaged(server, true);
-        }
-        let mut known = self.lock();
-        known.adopting -= 1;
-        if missing.is_some() {
-            known.adopted = known.tick();
-        }
-    }
-
-    /// A process of a host has ended.
-    pub(super) fn died(&self, host: &str, end: End, failed_sync: Option<Instant>, slow: bool) {
-        let window = if slow { SLOW_WINDOW } else { ASYNC_WINDOW };
-        let mut known = self.lock();
-        let order = known.tick();
-        known.deaths.entry(host.to_owned()).or_default().push(order);
-        if end == End::Machine || failed_sync.is_some() {
-            let last = (end == End::Machine).then(Instant::now);
-            for model in known.models.values_mut() {
-                if model.plan.durability == Durability::Async {
-                    for at in [last, failed_sync].into_iter().flatten() {
-                        model.excuse(host, at.checked_sub(window));
-                    }
-                }
-            }
-        }
-    }
-
-    /// The disk of a host was harmed. `all_found` says that whatever is missing must be noticed; else what was acknowledged
-    /// before may be gone without a word.
-    pub(super) fn damaged(&self, host: &str, all_found: bool) {
-        let mut known = self.lock();
-        let order = known.tick();
-        known.harms.push((host.to_owned(), order));
-        // A master that has lost its state, and has not heard of all servers since, does not know what they had.
-        let lost = known.master_losses.last();
-        let unknown = lost.is_some_and(|&lost| known.adopted < lost);
-        for model in known.models.values_mut() {
-            model.harmed.insert(host.to_owned());
-            if !all_found || unknown {
-                model.excuse(host, None);
-            }
-        }
-    }
-
-    /// Whether the disk of a host was harmed.
-    pub(super) fn is_damaged(&self, host: &str) -> bool {
-        self.lock().harms.iter().any(|(harmed, _)| harmed == host)
     }
 
     /// A push begins; none when one of its cells can tell no more pushes apart.
@@ -595,12 +345,5 @@ impl Known {
     fn died_between(&self, host: &str, from: u64, to: u64) -> bool {
         let deaths = self.deaths.get(host);
         deaths.is_some_and(|deaths| deaths.iter().any(|&death| from < death && death < to))
-    }
-}
-
-fn violation(wrong: Wrong, text: impl fmt::Display) -> Violation {
-    Violation {
-        wrong,
-        text: text.to_string(),
     }
 }

@@ -128,6 +128,18 @@ impl Network {
             network: self.clone(),
             name: host.into(),
             life,
+            is_copied: true,
+        })
+    }
+
+    /// The same for somebody whose requests arrive once, if at all: nothing tells a late copy of what an admin asked for, and
+    /// took back since, from asking for it again.
+    pub fn without_copies_at(&self, host: &str, life: Life) -> Arc<dyn glint_world::Network> {
+        Arc::new(Host {
+            network: self.clone(),
+            name: host.into(),
+            life,
+            is_copied: false,
         })
     }
 
@@ -291,6 +303,7 @@ struct Host {
     network: Network,
     name: Arc<str>,
     life: Life,
+    is_copied: bool,
 }
 
 impl glint_world::Network for Host {
@@ -306,7 +319,8 @@ impl glint_world::Network for Host {
                 sleep(Duration::from_secs(60)).await;
             }
             let recorder = Recorder::new(network, &self.name, address);
-            let joined = network.join(&self.name, address, Some(self.life.clone()), Some(recorder));
+            let recorder = self.is_copied.then_some(recorder);
+            let joined = network.join(&self.name, address, Some(self.life.clone()), recorder);
             let found = joined.is_some();
             let outcome = if found { "reaches" } else { "cannot reach" };
             network

@@ -1,6 +1,6 @@
 use glint_protocol::{
-    Boot, ClusterId, Durability, ModelId, OsBoot, Partitions, VolumeId,
-    control::{CopyReport, HeldModel, Volume},
+    Boot, ClusterId, Durability, ModelId, OsBoot, Partitions, Position, VolumeId,
+    control::{CopyReport, HeldCopy, HeldModel, Volume},
 };
 
 use super::*;
@@ -32,7 +32,7 @@ fn spec(name: &str, partitions: u32) -> ModelSpec {
     draft.resolve(1).unwrap()
 }
 
-/// A server's word: (model, partition, epoch, (epoch of the last record, position)).
+/// The word of a server that holds what it has: (model, partition, epoch, (epoch of the last record, position)).
 fn says(
     name: &str,
     models: &[(Incarnation, &ModelSpec)],
@@ -53,10 +53,19 @@ fn says(
                     epoch: Epoch(epoch),
                     position: Position(position),
                     last_epoch: Epoch(last_epoch),
+                    follows: Epoch(0),
                 },
             )
             .collect(),
         lost: Vec::new(),
+        holds: copies
+            .iter()
+            .map(|&(incarnation, partition, ..)| HeldCopy {
+                incarnation,
+                partition,
+                with: Vec::new(),
+            })
+            .collect(),
         models: models
             .iter()
             .map(|&(incarnation, spec)| HeldModel {
@@ -77,8 +86,50 @@ fn says(
     }
 }
 
+/// A server registers, and does so again once it has heard the master's term.
 fn hear(state: &mut State, request: &Register) -> Findings {
-    register(state, request, &BTreeSet::new()).unwrap()
+    register(state, request, &BTreeSet::new()).unwrap();
+    let again = Register {
+        term: state.term,
+        ..request.clone()
+    };
+    register(state, &again, &BTreeSet::new()).unwrap()
+}
+
+fn end(state: &mut State) -> Result<Adoption, ErrorBody> {
+    finish(state, Uncertain::Refuse)
+}
+
+fn copied(name: &str) -> ModelSpec {
+    let mut draft = draft(name, 100);
+    draft.partitions = Partitions::Exactly(1);
+    draft.durability = Some(Durability::Sync);
+    draft.copies = Some(2);
+    draft.resolve(1).unwrap()
+}
+
+/// The server holds its first copy by a master's word, and waits for these.
+fn holding(mut request: Register, with: &[&str]) -> Register {
+    let copy = request.copies[0];
+    request.holds = vec![HeldCopy {
+        incarnation: copy.incarnation,
+        partition: copy.partition,
+        with: with.iter().map(|name| id(name)).collect(),
+    }];
+    request
+}
+
+/// The server has started since, and has heard of no holder.
+fn started(mut request: Register) -> Register {
+    request.holds.clear();
+    request
+}
+
+/// The server follows the holder of this epoch.
+fn following(request: Register, epoch: u64) -> Register {
+    let mut request = started(request);
+    request.copies[0].follows = Epoch(epoch);
+    request
 }
 
 #[test]
@@ -92,7 +143,7 @@ fn the_first_server_with_partitions_says_which_cluster_it_is_and_epochs_and_term
     hear(&mut state, &says("s1", &[w], &[(w.0, 0, 40, 40, 5)]));
     assert_eq!(state.cluster, OLD);
     assert!(state.term > glint_protocol::Term(7));
-    assert_eq!(state.epoch, Epoch(40));
+    assert!(state.epoch > Epoch(40));
     assert!(state.models.is_empty(), "half of a model does not serve");
     let other = Register {
         cluster: Some(ClusterId(0xbad)),
@@ -143,14 +194,14 @@ fn a_model_serves_as_soon_as_all_its_partitions_are_found() {
         }),
     );
     assert!(hear(&mut state, &again).lost.is_empty());
-    let summary = finish(&mut state).unwrap();
+    let summary = end(&mut state).unwrap();
     assert!(
         summary
             .models
             .iter()
             .all(|m| m.live && m.found == m.partitions)
     );
-    assert_eq!(finish(&mut state).unwrap_err().code, ErrorCode::BadRequest);
+    assert_eq!(end(&mut state).unwrap_err().code, ErrorCode::BadRequest);
 }
 
 #[test]
@@ -165,13 +216,13 @@ fn of_two_copies_the_one_with_the_higher_epoch_of_its_last_record_and_then_posit
         let w = (incarnation(1, 1), &spec("w", 2));
         hear(
             &mut state,
-            &says("s1", &[w], &[(w.0, 0, 9, first.0, first.1)]),
+            &started(says("s1", &[w], &[(w.0, 0, 9, first.0, first.1)])),
         );
         hear(
             &mut state,
-            &says("s2", &[w], &[(w.0, 0, 9, second.0, second.1)]),
+            &started(says("s2", &[w], &[(w.0, 0, 9, second.0, second.1)])),
         );
-        let summary = finish(&mut state).unwrap();
+        let summary = end(&mut state).unwrap();
         assert_eq!(*state.models["w"].holder(0), id(winner));
         assert_eq!(summary.orphans.len(), 1, "{:?}", summary.orphans);
     }
@@ -182,7 +233,7 @@ fn what_was_not_found_is_lost_once_an_admin_ends_the_adoption() {
     let mut state = empty();
     let w = (incarnation(1, 1), &spec("w", 3));
     hear(&mut state, &says("s1", &[w], &[(w.0, 1, 4, 4, 5)]));
-    let summary = finish(&mut state).unwrap();
+    let summary = end(&mut state).unwrap();
     assert_eq!((summary.models[0].found, summary.models[0].live), (1, true));
     let expected = [(0, LossReason::NotFound), (2, LossReason::NotFound)];
     assert_eq!(state.models["w"].lost, expected.into());
@@ -209,7 +260,7 @@ fn of_two_models_of_one_name_the_later_serves_and_the_other_is_an_orphan() {
     let found = hear(&mut state, &says("s2", &[new], &[(new.0, 1, 8, 8, 1)]));
     assert_eq!(found.adopted, ["w"]);
     assert_eq!(state.models["w"].incarnation, new.0);
-    let summary = finish(&mut state).unwrap();
+    let summary = end(&mut state).unwrap();
     assert!(
         summary.orphans.iter().any(|o| o.contains("later model")),
         "{:?}",
@@ -226,7 +277,7 @@ fn of_two_generations_of_a_model_only_the_later_counts() {
         let copies = order.map(|(i, _)| (i, 0, 4, 4, 5));
         hear(&mut state, &says("s1", &order, &copies));
         assert_eq!(state.models["w"].incarnation, second.0);
-        assert_eq!(finish(&mut state).unwrap().orphans.len(), 1);
+        assert_eq!(end(&mut state).unwrap().orphans.len(), 1);
     }
 }
 
@@ -239,7 +290,7 @@ fn a_server_that_registers_again_with_less_has_less() {
         &says("s1", &[w], &[(w.0, 0, 4, 4, 5), (w.0, 1, 4, 4, 5)]),
     );
     hear(&mut state, &says("s1", &[w], &[(w.0, 1, 4, 4, 5)]));
-    finish(&mut state).unwrap();
+    end(&mut state).unwrap();
     assert_eq!(
         state.models["w"].lost.keys().copied().collect::<Vec<_>>(),
         [0, 2]
@@ -256,7 +307,7 @@ fn nothing_is_made_while_servers_may_still_report_what_there_is() {
     let error = make(&mut state).unwrap_err();
     assert_eq!(error.code, ErrorCode::Retry);
     assert!(error.message.contains("glint adopt --finish"), "{error}");
-    finish(&mut state).unwrap();
+    end(&mut state).unwrap();
     assert_eq!(make(&mut state).unwrap_err().code, ErrorCode::NoServers);
 }
 
@@ -270,5 +321,105 @@ fn reports_that_contradict_themselves_are_orphans_and_harm_nothing() {
         &says("s1", &[w], &[(w.0, 7, 4, 4, 5), (unknown, 0, 4, 4, 5)]),
     );
     assert!(state.models.is_empty());
-    assert_eq!(finish(&mut state).unwrap().orphans.len(), 2);
+    assert_eq!(end(&mut state).unwrap().orphans.len(), 2);
+}
+
+#[test]
+fn what_a_server_says_counts_once_it_has_heard_the_term_of_this_master() {
+    let mut state = empty();
+    let w = (incarnation(1, 1), &spec("w", 1));
+    let word = says("s1", &[w], &[(w.0, 0, 4, 4, 5)]);
+    let found = register(&mut state, &word, &BTreeSet::new()).unwrap();
+    assert!(found.adopted.is_empty() && !knows(&state, &word));
+    let summary = state.adopting.as_ref().unwrap().summary(&state);
+    assert!(summary.servers.is_empty() && summary.cluster_known);
+    let found = hear(&mut state, &word);
+    assert_eq!(found.adopted, ["w"]);
+    assert!(state.epoch.0 > AHEAD && state.term.0 > AHEAD);
+    // A word from before says that it has to be said again.
+    let summary = state.adopting.as_ref().unwrap().summary(&state);
+    assert_eq!(summary.servers, [id("s1")]);
+    register(&mut state, &word, &BTreeSet::new()).unwrap();
+    let summary = state.adopting.as_ref().unwrap().summary(&state);
+    assert!(summary.servers.is_empty());
+}
+
+#[test]
+fn a_holder_that_lives_is_taken_when_all_have_come_whom_it_waits_for_and_none_has_heard_of_another_holder()
+ {
+    let spec = copied("w");
+    let w = (incarnation(1, 1), &spec);
+    let mut state = empty();
+    // The follower has more, which may never be acknowledged.
+    let follower = following(says("s2", &[w], &[(w.0, 0, 4, 4, 6)]), 4);
+    assert!(hear(&mut state, &follower).adopted.is_empty());
+    let holder = holding(says("s1", &[w], &[(w.0, 0, 4, 4, 5)]), &["s2"]);
+    assert_eq!(hear(&mut state, &holder).adopted, ["w"]);
+    let model = &state.models["w"];
+    assert_eq!(*model.holder(0), id("s1"));
+    let other = model.index_of(&id("s2")).unwrap();
+    assert_eq!(model.role(0, other), Some(CopyRole::Learner));
+
+    for (with, epoch) in [(&["s2", "s3"][..], 4), (&["s2"], 5)] {
+        let mut state = empty();
+        hear(&mut state, &following(follower.clone(), epoch));
+        let holder = holding(says("s1", &[w], &[(w.0, 0, 4, 4, 5)]), with);
+        assert!(
+            hear(&mut state, &holder).adopted.is_empty(),
+            "{with:?} {epoch}"
+        );
+        assert_eq!(end(&mut state).unwrap_err().code, ErrorCode::BadRequest);
+    }
+}
+
+#[test]
+fn where_no_holder_lives_an_admin_says_whether_the_latest_copy_has_everything() {
+    let spec = copied("w");
+    let w = (incarnation(1, 1), &spec);
+    let (first, second) = (
+        started(says("s1", &[w], &[(w.0, 0, 4, 4, 5)])),
+        started(says("s2", &[w], &[(w.0, 0, 4, 4, 6)])),
+    );
+    let both = || {
+        let mut state = empty();
+        hear(&mut state, &first);
+        assert!(hear(&mut state, &second).adopted.is_empty());
+        state
+    };
+    let mut state = both();
+    let error = end(&mut state).unwrap_err();
+    assert!(error.message.contains("--take-uncertain"), "{error}");
+    assert!(state.adopting.is_some(), "nothing is decided");
+    finish(&mut state, Uncertain::Take).unwrap();
+    assert_eq!(*state.models["w"].holder(0), id("s2"));
+    assert!(state.models["w"].lost.is_empty());
+    let mut state = both();
+    finish(&mut state, Uncertain::Lose).unwrap();
+    assert_eq!(state.models["w"].lost.len(), 1);
+}
+
+#[test]
+fn of_one_copy_that_follows_another_nothing_is_taken_before_the_other_has_come() {
+    let w = (incarnation(1, 1), &spec("w", 1));
+    let mut state = empty();
+    let former = following(says("s1", &[w], &[(w.0, 0, 4, 4, 5)]), 5);
+    assert!(hear(&mut state, &former).adopted.is_empty());
+    let holder = holding(says("s2", &[w], &[(w.0, 0, 5, 4, 5)]), &[]);
+    assert_eq!(hear(&mut state, &holder).adopted, ["w"]);
+    assert_eq!(*state.models["w"].holder(0), id("s2"));
+}
+
+#[test]
+fn what_was_found_on_a_disk_waits_for_the_end_since_it_may_be_of_a_model_that_was_deleted() {
+    let (old, new) = (
+        (incarnation(1, 1), &spec("w", 1)),
+        (incarnation(2, 1), &spec("w", 1)),
+    );
+    let mut state = empty();
+    let first = started(says("s1", &[old], &[(old.0, 0, 4, 4, 5)]));
+    assert!(hear(&mut state, &first).adopted.is_empty());
+    let second = started(says("s2", &[new], &[(new.0, 0, 8, 8, 1)]));
+    assert!(hear(&mut state, &second).adopted.is_empty());
+    end(&mut state).unwrap();
+    assert_eq!(state.models["w"].incarnation, new.0);
 }

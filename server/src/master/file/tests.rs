@@ -31,16 +31,19 @@ fn a_state_survives_its_file() {
         spec: state.models["b"].spec.clone(),
         copies: [(
             3,
-            FoundCopy {
+            vec![FoundCopy {
                 server: ServerId("s1".into()),
                 epoch: Epoch(5),
                 last: (Epoch(4), Position(3)),
-            },
+                follows: Epoch(6),
+                with: Some(vec![ServerId("s2".into())]),
+            }],
         )]
         .into(),
     };
     state.adopting = Some(Arc::new(Adopting {
         cluster_known: true,
+        servers: [ServerId("s1".into())].into(),
         models: [(Incarnation::default(), found)].into(),
         live: [Incarnation::default()].into(),
         orphans: ["one".to_owned()].into(),

@@ -32,6 +32,7 @@ fn back(state: &State, name: &str, how: Back, position: u64) -> Register {
         epoch: Epoch(1),
         position: Position(position),
         last_epoch: Epoch(1),
+        follows: glint_protocol::Epoch(0),
     }];
     request.volume = Some(if how == Same {
         known

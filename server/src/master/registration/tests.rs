@@ -161,6 +161,7 @@ fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
         epoch: Epoch(1),
         position: Position(3),
         last_epoch: Epoch(1),
+        follows: glint_protocol::Epoch(0),
     });
     let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
     assert_eq!(findings.orphans, [stranger].into());

@@ -1,8 +1,15 @@
 //! Whether a holder may answer now: not before the promises that it gave as a follower have ended, and not after those that its
 //! followers gave it have. Clocks guard only freshness: without this nothing would be lost or doubled.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use glint_world::Clock;
 use tokio::time::Instant;
 
 /// Microseconds since the start of the server.
@@ -16,18 +23,39 @@ pub(in crate::server) struct Answering {
 
 const FOR_EVER: u64 = u64::MAX;
 
-/// The start of a server, from which times are counted.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::server) struct Origin(Instant);
+/// The start of a server, from which times are counted, by the clock of its machine.
+#[derive(Clone)]
+pub(in crate::server) struct Origin {
+    start: Instant,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin").field(&self.start).finish()
+    }
+}
 
 impl Origin {
-    pub(in crate::server) fn now() -> Self {
-        Self(Instant::now())
+    /// A server that starts now.
+    pub(in crate::server) fn of(clock: Arc<dyn Clock>) -> Self {
+        let start = clock.now();
+        Self { start, clock }
     }
 
-    /// Microseconds from the start to a time.
-    pub(in crate::server) fn micros(self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.0).as_micros() as u64
+    /// The time by this machine's clock.
+    pub(in crate::server) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Microseconds from the start to a time by this machine's clock.
+    pub(in crate::server) fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_micros() as u64
+    }
+
+    /// Microseconds since the start.
+    pub(in crate::server) fn passed(&self) -> u64 {
+        self.micros(self.now())
     }
 }
 
@@ -42,13 +70,13 @@ impl Default for Answering {
 
 impl Answering {
     /// Whether a holder may answer; who is alone and waits for nothing does not look at the clock.
-    pub(in crate::server) fn may(&self, origin: Origin) -> bool {
+    pub(in crate::server) fn may(&self, origin: &Origin) -> bool {
         let until = self.until.load(Ordering::Acquire);
         let from = self.from.load(Ordering::Acquire);
         if until == FOR_EVER && from == 0 {
             return true;
         }
-        let now = origin.micros(Instant::now());
+        let now = origin.passed();
         if from != 0 && now >= from {
             // What had to be waited for is over for good, unless it was set anew.
             let _ = self
@@ -74,20 +102,22 @@ impl Answering {
 mod tests {
     use std::time::Duration;
 
+    use glint_world::SystemClock;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_answers_between_the_end_of_its_promise_and_the_end_of_its_lease() {
-        let origin = Origin::now();
+        let origin = Origin::of(Arc::new(SystemClock));
         let answering = Answering::default();
-        assert!(answering.may(origin));
+        assert!(answering.may(&origin));
         answering.wait_until(200_000);
         answering.leased_until(Some(300_000));
         for (millis, may) in [(199, false), (1, true), (99, true), (1, false)] {
             tokio::time::advance(Duration::from_millis(millis)).await;
-            assert_eq!(answering.may(origin), may);
+            assert_eq!(answering.may(&origin), may);
         }
         answering.leased_until(None);
-        assert!(answering.may(origin));
+        assert!(answering.may(&origin));
     }
 }

@@ -78,7 +78,7 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
 
 async fn speak(state: &Arc<State>, peer: &Peer, attachments: &[Attachment]) {
     let pulse = state.pulse();
-    let sent = Instant::now();
+    let sent = state.origin.now();
     let body = encode_beacon(&peer.hello(state), attachments);
     let within = Duration::from_millis(pulse.lease_ms);
     let heard: Heard = match post(peer, "/v1/copies/beacon", body.into(), within).await {
@@ -140,7 +140,7 @@ pub(super) fn renew(slot: &Slot, held: &Held) {
 pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard, ErrorBody> {
     let (hello, attachments) = decode_beacon(body)?;
     state.greets(&hello)?;
-    let now = Instant::now();
+    let now = state.origin.now();
     state.heard_holder(&hello.server, hello.boot, now);
     let outcome = |attachment: &Attachment| {
         let &Attachment {

@@ -121,7 +121,7 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
         }
         // The holder waits for it first, and needs its promise; then the master is asked.
         let has_all = member.has.is_some_and(|has| has >= level);
-        let promises = member.promised > state.origin.micros(now);
+        let promises = member.promised > state.origin.passed();
         if member.role == CopyRole::Learner
             && member.phase == Phase::Streaming
             && has_all
@@ -197,7 +197,7 @@ async fn ask(state: &Arc<State>, link: &Link, changes: &[CopyChange]) {
 
 /// Tells the master whom this server follows and does not hear any more.
 async fn suspect(state: &Arc<State>, link: &Link) {
-    let now = Instant::now();
+    let now = state.origin.now();
     let limit = Duration::from_millis(state.pulse().suspicion_ms);
     let silent: Vec<Silence> = state
         .silent_holders(now, limit)

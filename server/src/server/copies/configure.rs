@@ -29,7 +29,11 @@ pub(in crate::server) fn hold(
     let held = &mut *held;
     let follows = match &held.role {
         Role::Holder => None,
-        Role::Follower(following) => Some(following.epoch),
+        // By hearsay only, it may be this server that holds it at that epoch: its followers may have been told first.
+        Role::Follower(following) => {
+            let by_hearsay = following.holder.is_none() && following.session == 0;
+            Some((following.epoch, by_hearsay))
+        }
     };
     let late = match follows {
         None => {
@@ -37,7 +41,14 @@ pub(in crate::server) fn hold(
                 || (order.epoch == held.epoch() && order.revision < held.revision)
         }
         // At one epoch there is one holder.
-        Some(followed) => order.epoch <= followed || order.epoch < held.epoch(),
+        Some((followed, by_hearsay)) => {
+            let behind = if by_hearsay {
+                order.epoch < followed
+            } else {
+                order.epoch <= followed
+            };
+            behind || order.epoch < held.epoch()
+        }
     };
     if late {
         return;
@@ -109,8 +120,7 @@ fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPa
     match promised {
         Some(until) if held.yielded < order.epoch => {
             slot.answering.wait_until(until);
-            let now = state.origin.micros(tokio::time::Instant::now());
-            look_again_in(state, slot, until.saturating_sub(now));
+            look_again_at(state, slot, until);
         }
         _ => slot.answering.wait_until(0),
     }
@@ -121,12 +131,18 @@ fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPa
     );
 }
 
-/// Has whoever waits for a partition look again after so many microseconds.
-fn look_again_in(state: &Arc<State>, slot: &Arc<Slot>, micros: u64) {
-    let slot = Arc::clone(slot);
+/// Has whoever waits for a partition look again at a time of this machine's clock.
+fn look_again_at(state: &Arc<State>, slot: &Arc<Slot>, micros: u64) {
+    let (slot, origin) = (Arc::clone(slot), state.origin.clone());
     state.spawn(async move {
-        tokio::time::sleep(Duration::from_micros(micros + 1)).await;
-        slot.safe.look_again();
+        loop {
+            // The clock that leases are measured by may be another than that of the timer.
+            let left = micros.saturating_sub(origin.passed());
+            tokio::time::sleep(Duration::from_micros(left + 1)).await;
+            if left == 0 {
+                return slot.safe.look_again();
+            }
+        }
     });
 }
 

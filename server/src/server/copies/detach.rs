@@ -6,6 +6,7 @@ use bytes::Bytes;
 use glint_protocol::{Durability, Epoch, ErrorBody, ErrorCode, copies};
 use glint_world::{Disk, disk::unsynced, http::Frames};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use super::{
     held::{Member, Phase, Role},
@@ -73,11 +74,36 @@ pub(super) async fn drop_copy(
     epoch: Epoch,
     session: u64,
 ) -> Result<bool, ErrorBody> {
+    let (tell, told) = oneshot::channel();
+    let inside = Arc::clone(state);
+    // Whoever asks may go away meanwhile. Half done, the files would stay, and the log keep all that comes after.
+    state.spawn(async move {
+        let dropped = drop_whole(&inside, key, epoch, session).await;
+        let _ = tell.send(dropped);
+    });
+    told.await
+        .unwrap_or_else(|_| Err(ErrorBody::new(ErrorCode::Retry, "this server ends")))
+}
+
+async fn drop_whole(
+    state: &Arc<State>,
+    key: Key,
+    epoch: Epoch,
+    session: u64,
+) -> Result<bool, ErrorBody> {
     if !state.receiving.forbid(key, epoch, session) {
         return Ok(false);
     }
     let _one_at_a_time = state.obeying.lock().await;
     let Some(slot) = state.slot(key) else {
+        if state
+            .released()
+            .iter()
+            .any(|(released, _)| *released == key)
+        {
+            // The files could not be removed when the copy was dropped.
+            forget_files(state, key).await?;
+        }
         return Ok(true);
     };
     {
@@ -93,7 +119,9 @@ pub(super) async fn drop_copy(
     let mut models = state.models.load().by_incarnation.clone();
     remove(&mut models, key);
     state.put_models(models);
-    forget_files(state, key, slot.description.durability).await?;
+    if slot.description.durability.is_logged() {
+        forget_files(state, key).await?;
+    }
     tracing::info!(
         model = %slot.description.model, partition = key.1, %epoch, "copy dropped"
     );
@@ -117,13 +145,10 @@ fn remove(models: &mut BTreeMap<glint_protocol::Incarnation, Arc<Model>>, key: K
 }
 
 /// Notes that what the files have of a partition counts no more, and removes its snapshot.
-async fn forget_files(state: &State, key: Key, durability: Durability) -> Result<(), ErrorBody> {
+async fn forget_files(state: &State, key: Key) -> Result<(), ErrorBody> {
     let (Some(log), Some(disk)) = (state.log.get(), &state.disk) else {
         return Ok(());
     };
-    if !durability.is_logged() {
-        return Ok(());
-    }
     let failed = |why: String| ErrorBody::new(ErrorCode::StorageFailed, why);
     let at = log.append(Entry {
         header: Header::new(Kind::Release, key.0, key.1, state.boot, &[]),

@@ -153,11 +153,21 @@ impl Held {
 
     /// The highest epoch that this copy has heard of: messages of lower ones come late.
     pub(in crate::server) fn known_epoch(&self) -> Epoch {
-        let followed = match &self.role {
+        self.partition.epoch().max(self.followed())
+    }
+
+    /// The epoch of the holder that this copy follows; 0 for the holder, and for a copy that has heard of none.
+    pub(in crate::server) fn followed(&self) -> Epoch {
+        match &self.role {
             Role::Holder => Epoch(0),
             Role::Follower(following) => following.epoch,
-        };
-        self.partition.epoch().max(followed)
+        }
+    }
+
+    /// The servers whose word acknowledgements wait for.
+    pub(in crate::server) fn waits_for(&self) -> Vec<ServerId> {
+        let needed = self.members.iter().filter(|m| m.waits);
+        needed.map(|m| m.peer.id().clone()).collect()
     }
 
     /// Whether requests are for this server to answer.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use glint_protocol::{
     ModelSpec,
-    control::{CopyReport, HeldModel, LostCopy, ServerLoad},
+    control::{CopyReport, HeldCopy, HeldModel, LostCopy, ServerLoad},
 };
 
 use super::{Slot, State};
@@ -24,9 +24,25 @@ impl State {
                 epoch: partition.epoch(),
                 position: partition.position(),
                 last_epoch: partition.last_epoch(),
+                follows: partition.followed(),
             })
         };
         models.slots().filter_map(report).collect()
+    }
+
+    /// What it holds by the word of a master, and whom acknowledgements wait for.
+    pub(in crate::server) fn held_copies(&self) -> Vec<HeldCopy> {
+        let models = self.models.load();
+        let held = |slot: &Arc<Slot>| {
+            let partition = slot.lock();
+            let holds = partition.is_holder() && partition.loss().is_none();
+            holds.then(|| HeldCopy {
+                incarnation: slot.description.incarnation,
+                partition: slot.description.partition,
+                with: partition.waits_for(),
+            })
+        };
+        models.slots().filter_map(held).collect()
     }
 
     /// Whether it holds any values: what is lost binds it to no cluster.

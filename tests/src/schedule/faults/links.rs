@@ -44,7 +44,9 @@ impl Faults {
         let servers = self.cluster.names(Role::Server);
         let server = self.dice.pick(&servers).clone();
         let time = self.dice.millis(200..3000);
-        self.note(format_args!("{server} is cut off from all but clients for {time:?}"));
+        self.note(format_args!(
+            "{server} is cut off from all but clients for {time:?}"
+        ));
         let others = servers.into_iter().chain([MASTER.to_owned()]);
         for other in others.filter(|other| *other != server) {
             self.cluster.network.cut(&server, &other, time);
@@ -59,7 +61,9 @@ impl Faults {
         let time = self.dice.millis(200..3000);
         let most = Duration::from_millis(self.dice.magnitude(600));
         let (a, b) = (&servers[at], &servers[other]);
-        self.note(format_args!("messages of {a} and {b} take up to {most:?} for {time:?}"));
+        self.note(format_args!(
+            "messages of {a} and {b} take up to {most:?} for {time:?}"
+        ));
         self.cluster.network.lag(a, b, time, most);
     }
 }

@@ -41,6 +41,7 @@ impl Known {
         if model.plan.rough {
             return Ok(());
         }
+        let is_latest = self.calm || !self.may_be_stale;
         // Of pushes whose end is open, per partition: whether they are in.
         let mut whole: BTreeMap<(u32, u32), bool> = BTreeMap::new();
         for (&cell, number) in cells.iter().zip(&pulled.numbers) {
@@ -60,13 +61,13 @@ impl Known {
                 let times = number >> (2 * slot) & 3;
                 let what = || format!("push {id} in cell {cell} of partition {partition}");
                 match (times, push.verdict) {
-                    (0, Verdict::Acknowledged(at, _)) if at < since => {
+                    (0, Verdict::Acknowledged(at, _)) if at < since && is_latest => {
                         if !push.excused.contains(&partition) {
                             let text = format!("{} was acknowledged and is not there", what());
                             return Err(violation(Wrong::Lost, text));
                         }
                     }
-                    (1, Verdict::Refused(at)) if at < since => {
+                    (1, Verdict::Refused(at)) if at < since && is_latest => {
                         let text = format!(
                             "{} is there, though its caller was told that it never would be",
                             what()
@@ -185,7 +186,8 @@ impl Known {
                 || (durability == Durability::Memory
                     && self.died_between(host, model.asked, u64::MAX))
         });
-        if may || self.adopting > 0 || self.may_be_partial(model) {
+        let given_up = model.asked < self.given_up;
+        if may || given_up || self.adopting > 0 || self.may_be_partial(model) {
             return Ok(());
         }
         let name = &model.plan.name;

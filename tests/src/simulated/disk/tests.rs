@@ -1,5 +1,6 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
+use bytes::Bytes;
 use glint_world::{Storage, disk::Files};
 
 use super::*;
