@@ -271,6 +271,7 @@ impl Cluster {
             adopt: self.hosts()[MASTER].adopts && !has_state,
             // As seldom as may be: they were most of what is sent.
             heartbeat: MasterConfig::default().silent_after / 3,
+            pulse: self.plan.pulse,
             max_deadline_ms: self.plan.max_deadline.as_millis() as u64,
             // Elsewhere holders stay, so that the checker knows them.
             rebalance: self.plan.copied && !self.plan.fair,

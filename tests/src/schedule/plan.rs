@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glint_protocol::{Durability, ElementType, Shape};
+use glint_protocol::{Durability, ElementType, Shape, copies::Pulse};
 use glint_server::log::LogOptions;
 
 use crate::simulated::{Dice, Weather};
@@ -99,6 +99,8 @@ pub(super) struct Plan {
     pub(super) rests: bool,
     pub(super) weather: Weather,
     pub(super) clocks: Clocks,
+    /// How servers notice that others are gone: quickly, or less so, which takes fewer messages.
+    pub(super) pulse: Pulse,
     /// Segments and logs so short that there are snapshots in every schedule.
     pub(super) log: LogOptions,
     /// Faults with their weights.
@@ -179,9 +181,22 @@ impl Plan {
         } else {
             Clocks::True
         };
+        // Whoever rests does so for minutes, in which nothing else would happen than beacons.
+        let slower = if rests {
+            8
+        } else {
+            *copies.pick(&[1, 1, 2, 4])
+        };
+        let usual = Pulse::default();
+        let pulse = Pulse {
+            beacon_ms: usual.beacon_ms * slower,
+            lease_ms: usual.lease_ms * slower,
+            suspicion_ms: usual.suspicion_ms * slower,
+        };
         Self {
             copied,
             clocks,
+            pulse,
             servers,
             clients: dice.within(1..4),
             workers: dice.within(1..4),
