@@ -45,11 +45,12 @@ pub(crate) struct Memory {
 }
 
 /// A port that nobody uses at this moment.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-fn start(binary: &Path, arguments: &[&str]) -> anyhow::Result<Child> {
+/// Starts a process of the binary that is measured; it is killed when it is dropped.
+pub(crate) fn start(binary: &Path, arguments: &[&str]) -> anyhow::Result<Child> {
     Command::new(binary)
         .args(arguments)
         .env("RUST_LOG", "warn")

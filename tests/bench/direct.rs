@@ -10,12 +10,12 @@ use tokio::process::Command;
 use crate::{
     Run,
     cluster::Cluster,
-    durable,
+    copied, durable, failover,
     instructions::Counter,
     ledger::{self, Path, Push},
     limits::Limits,
     machine::Machine,
-    placement,
+    moving, placement,
     report::{self, Goal, Report},
     worker::Outcome,
     workload::{Sending, Sizes, Workload},
@@ -57,6 +57,9 @@ async fn direct(run: &Run) -> anyhow::Result<()> {
     };
     bench.workloads().await?;
     durable::measure(&mut bench).await?;
+    copied::measure(&mut bench).await?;
+    moving::measure(&mut bench).await?;
+    failover::measure(&mut bench).await?;
     bench.exactly_once().await?;
     placement::measure(&mut bench);
 
@@ -114,6 +117,12 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     pub(crate) fn wanted(&self, name: &str) -> bool {
         name.contains(&self.run.only)
+    }
+
+    /// Whether a row, or one of a group of rows whose names begin so, is asked for.
+    pub(crate) fn asked(&self, name: &str) -> bool {
+        let only = &self.run.only;
+        self.wanted(name) || only.starts_with(name)
     }
 
     /// A goal counts only at the sizes that it was set for.
@@ -308,6 +317,17 @@ impl Bench<'_> {
                     "k instr without the ledger's",
                 )),
                 self.goal(Goal::AtMost(1.03)),
+            );
+            // The model has one copy: what copies need must cost it next to nothing.
+            self.report.add(
+                "exactly-once, push of 1 key, the whole request, copies: 1",
+                (request / 1e3, "k instr"),
+                Some((
+                    ledger::BEFORE_COPIES / 1e3,
+                    "k instr before there were copies",
+                )),
+                self.goal(Goal::AtMost(1.02))
+                    .filter(|_| cfg!(target_arch = "x86_64")),
             );
         }
         Ok(())

@@ -33,6 +33,9 @@ use tokio::{
 
 use crate::instructions::Counter;
 
+/// Instructions of a push of one key as a whole request right before models could have copies (x86-64, valgrind):
+/// `git switch --detach d8e2159 && make bench ARGS="--only 'exactly-once, push of 1 key'"`.
+pub(crate) const BEFORE_COPIES: f64 = 30_000.0;
 /// Values of the partition: 4 MiB, the size that the cluster cuts large models into.
 const VALUES: u64 = 1 << 20;
 /// Lanes that the ledger knows: 16 workers with 4 each.

@@ -3,17 +3,22 @@
 //! One process of this binary directs ([`direct`]): it starts a master and servers of the release binary `glint`
 //! ([`cluster`]), and runs itself again as a child for every measurement, so that each starts in a fresh process: the
 //! limits of the machine ([`limits`], [`disk`]), a worker with one workload ([`worker`]), the cost of exactly-once
-//! ([`ledger`]) and of durability ([`durable`]). How long the master thinks ([`placement`]) is measured in the first one.
+//! ([`ledger`]) and of durability ([`durable`]), of moves ([`moving`]), copies ([`copied`]) and the loss of a server ([`failover`], with
+//! several servers: [`fleet`]). How long the master thinks ([`placement`]) is measured in the first one.
 //! What comes out is put together in [`report`]; [`workload`] says what is measured, `docs/performance.md` why.
 
 mod cluster;
+mod copied;
 mod direct;
 mod disk;
 mod durable;
+mod failover;
+mod fleet;
 mod instructions;
 mod ledger;
 mod limits;
 mod machine;
+mod moving;
 mod placement;
 mod report;
 mod statistics;
@@ -48,7 +53,7 @@ struct Run {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Only what has this in its name, such as 'dense', 'sparse 10k', 'small', 'memory', 'exactly-once', 'async', 'sync', 'placement',
-    /// 'replay' or 'snapshot'
+    /// 'replay', 'snapshot', 'move', 'copies: 2' or 'fail-over'
     #[arg(long, value_name = "PATTERN", default_value = "")]
     only: String,
     /// Small sizes, to see that everything runs: the figures mean nothing and no goal is judged
@@ -115,6 +120,16 @@ enum Part {
         #[arg(long)]
         seconds: f64,
     },
+    /// Push to every partition, and tell the longest that a push to each took
+    #[command(hide = true)]
+    Watch {
+        /// URL of the master
+        #[arg(long)]
+        master: String,
+        /// Where a file says when to stop
+        #[arg(long)]
+        folder: PathBuf,
+    },
     /// Run a push through a server's path again and again, for counting instructions
     #[command(hide = true)]
     Ledger {
@@ -143,6 +158,7 @@ fn main() -> ExitCode {
             keys,
             seconds,
         }) => worker::steady(&master, keys, seconds),
+        Some(Part::Watch { master, folder }) => moving::watch(&master, &folder),
         Some(Part::Ledger { push, path, count }) => ledger::main(&push, path, count),
     };
     match result {
