@@ -142,7 +142,7 @@ pub(super) async fn drain(cluster: Cluster, number: u32, server: String, time: D
     let note = |what: &str| {
         cluster
             .trace
-            .note("ADMIN", format_args!("{server}: {what}"))
+            .note("ADMIN", format_args!("{server}: {what}"));
     };
     while began.elapsed() < time {
         match ask::<Draining>(&world, "POST", &path).await {
