@@ -257,12 +257,14 @@ impl Master {
         let findings = shared
             .journal
             .change(move |state| {
+                let before = state.servers.get(&asked.server);
+                let returns = before.is_some_and(|s| s.returns && s.boot != asked.boot);
                 let joins = inside.config.rebalance
-                    && !state.servers.contains_key(&asked.server)
+                    && (before.is_none() || returns)
                     && !state.models.is_empty()
                     && state.adopting.is_none();
                 let findings = registration::register(state, &asked, &inside.running())?;
-                // Who was not here before gets its share.
+                // Who was not here before, or has moved everything away to end, gets its share.
                 state.levelling |= joins;
                 Ok(findings)
             })

@@ -251,7 +251,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "Has everything moved off several servers, or off none.",
     ),
     Endpoint {
-        parameters: &[("name", true, "The server's name.")],
+        parameters: &[
+            ("name", true, "The server's name."),
+            (
+                "returns",
+                false,
+                "It asks for it itself, to end: the draining is over when it starts again.",
+            ),
+        ],
         ..endpoint(
             "post",
             "/v1/servers/{name}/drain",

@@ -9,7 +9,11 @@
 
 mod durable;
 mod elastic;
+mod endings;
+mod histogram;
 mod kills;
+mod moving;
+mod net;
 mod program;
 
 use glint::ModelHandle;

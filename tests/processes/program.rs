@@ -67,8 +67,27 @@ pub(crate) struct Program {
 impl Program {
     /// Starts `glint` with these arguments in a directory of its own.
     pub(crate) fn start(directory: &Path, name: &str, arguments: &[&str]) -> Self {
+        Self::within(None, directory, name, arguments)
+    }
+
+    /// The same within a network namespace, if one is given.
+    pub(crate) fn within(
+        namespace: Option<&str>,
+        directory: &Path,
+        name: &str,
+        arguments: &[&str],
+    ) -> Self {
         let log = directory.join(format!("{name}.log"));
-        let child = Command::new(glint())
+        let mut command = match namespace {
+            None => Command::new(glint()),
+            // It becomes the program: signals reach that.
+            Some(namespace) => {
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", namespace]).arg(glint());
+                ip
+            }
+        };
+        let child = command
             .args(arguments)
             .current_dir(directory)
             .stdin(Stdio::null())
@@ -101,11 +120,22 @@ impl Program {
         }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGTERM: it must end in order, with exit code 0.
-    pub(crate) fn terminate(mut self) {
+    pub(crate) fn terminate(self) {
+        self.terminated();
+    }
+
+    /// The same, and what it wrote to its log.
+    pub(crate) fn terminated(mut self) -> String {
         self.signal("-TERM");
         let status = self.wait();
         assert_eq!(status.code(), Some(0), "{}", self.log());
+        self.log()
     }
 
     /// Stops it where it is: it hangs, and its connections stay.

@@ -3,5 +3,6 @@
 mod addresses;
 mod bodies;
 mod bystander;
+mod elastic;
 mod json;
 mod models;

@@ -16,6 +16,7 @@ mod following;
 mod hot;
 mod lanes;
 mod models;
+mod moving;
 mod order;
 mod page;
 mod parity;

@@ -452,6 +452,9 @@ pub struct ServerSummary {
     /// Copies of partitions that are, or may still be, on it: `placed_bytes` are theirs.
     #[serde(default)]
     pub copies: u64,
+    /// Partitions that it serves, and nobody else: they wait for it when it is gone.
+    #[serde(default)]
+    pub holds: u64,
     /// Whether it is being drained: then these copies are left to move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainState>,
@@ -475,6 +478,9 @@ pub struct Transfers {
     pub learning: u64,
     /// Their bytes.
     pub learning_bytes: u64,
+    /// Copies that there are too few, and that cannot be made now: the server that shall have them does not answer.
+    #[serde(default)]
+    pub stalled: u64,
     /// Whether more moves follow until all servers have about as much.
     pub levelling: bool,
     /// Some of the moves.

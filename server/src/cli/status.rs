@@ -88,16 +88,16 @@ fn show(status: &ClusterStatus) -> anyhow::Result<String> {
         text.push_str(&server_table(&status.servers));
     }
     write_transfers(&mut text, status)?;
-    let silent: Vec<&str> = status
+    let silent: Vec<String> = status
         .servers
         .iter()
-        .filter(|s| s.state != ServerState::Alive && s.placed_bytes > 0)
-        .map(|s| s.id.0.as_str())
+        .filter(|s| s.state != ServerState::Alive && s.holds > 0)
+        .map(|s| format!("{} ({})", s.id, s.holds))
         .collect();
     if !silent.is_empty() {
         writeln!(
             text,
-            "\nPulls and pushes of partitions on {} wait until it is back.",
+            "\nPulls and pushes of what only {} can serve wait until it is back.",
             silent.join(", ")
         )?;
     }
@@ -134,6 +134,13 @@ fn write_transfers(text: &mut String, status: &ClusterStatus) -> std::fmt::Resul
             "\n{} copies ({}) are being made, since there are too few.",
             transfers.learning,
             Size(transfers.learning_bytes)
+        )?;
+    }
+    if transfers.stalled > 0 {
+        writeln!(
+            text,
+            "\n{} copies are missing, and are made when the servers that had them are back, or others can take them.",
+            transfers.stalled
         )?;
     }
     if transfers.moving > 0 {
@@ -400,6 +407,7 @@ mod tests {
                 durable: true,
                 recovery: None,
                 copies: 3,
+                holds: 2,
                 drain: Some(DrainState::Draining),
                 labels: Labels::default(),
                 busiest: vec![PartitionLoad {
@@ -428,6 +436,7 @@ mod tests {
             }],
             transfers: Transfers {
                 moving: 1,
+                stalled: 5,
                 moving_bytes: 1 << 20,
                 moves: vec![PlannedMove {
                     model: "topics".into(),
@@ -448,7 +457,8 @@ mod tests {
             "8.0 GiB",
             "matrix of 4258 x 20",
             "lost (1 partitions)",
-            "on s1 wait",
+            "only s1 (2) can serve",
+            "5 copies are missing",
             "draining 665.3 KiB",
             "partition 9, 1.0 MiB: s1 -> s2",
             "1 partitions of 'topics' wait",

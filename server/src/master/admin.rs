@@ -160,13 +160,14 @@ impl Master {
         Ok(())
     }
 
-    /// Has everything moved off a server; doing so again is fine.
+    /// Has everything moved off a server; doing so again is fine. One that asks for it itself, to end, gets its share again when
+    /// it `returns`.
     ///
     /// # Errors
     /// `unknown_server`; `cannot_drain` with the numbers, when the others cannot hold what it has.
-    pub async fn drain(&self, server: ServerId) -> Result<Draining, ErrorBody> {
+    pub async fn drain(&self, server: ServerId, returns: bool) -> Result<Draining, ErrorBody> {
         let (fleet, id) = (self.shared.fleet(), server.clone());
-        let begun = move |state: &mut State| drain::begin(state, &id, &fleet);
+        let begun = move |state: &mut State| drain::begin(state, &id, &fleet, returns);
         let left = self.shared.journal.change(begun).await?;
         tracing::info!(%server, copies = left.copies, bytes = left.bytes, lost = left.lost, "server is to be drained");
         Ok(left)

@@ -111,7 +111,8 @@ fn check(
     }
     if model.lost.contains_key(partition) {
         return Err(refused(format!(
-            "the values of {what} are lost, and there is nothing to move; bring the model back with: glint model reset"
+            "the values of {what} are lost, and there is nothing to move; bring the model back with: glint model reset {}",
+            model.spec.name
         )));
     }
     let role = |server| {

@@ -3,10 +3,10 @@
 //! A model is made in three durable steps: it is entered as `creating`, its servers are ordered to make its partitions and
 //! confirm, it becomes `live`. Who asked waits; the steps go on without them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use glint_protocol::{
-    ErrorBody, ErrorCode, Incarnation, ModelId, ModelMap,
+    ErrorBody, ErrorCode, Incarnation, ModelId, ModelMap, ServerId,
     admin::{PlannedMove, ResetModel},
     control::{
         ClusterStatus, CreateModel, Labels, ModelSummary, ServerLoad, ServerState, ServerSummary,
@@ -273,9 +273,15 @@ impl Master {
                     load,
                     durable: server.volume.is_some(),
                     copies: state.copies_on(id),
+                    holds: state.served_by(id),
                     drain: drain::drain_state(&state, id),
                     labels: server.labels.clone(),
-                    busiest: membership.busiest(id),
+                    // What was asked of one that is gone is asked of others now.
+                    busiest: if presence == ServerState::Alive {
+                        membership.busiest(id)
+                    } else {
+                        Vec::new()
+                    },
                     recovery: (presence == ServerState::Recovering)
                         .then(|| membership.recovery(id, now))
                         .flatten(),
@@ -295,6 +301,7 @@ impl Master {
                     load: ServerLoad::default(),
                     durable: true,
                     copies: 0,
+                    holds: 0,
                     drain: None,
                     labels: Labels::default(),
                     busiest: Vec::new(),
@@ -304,13 +311,14 @@ impl Master {
         }
         servers.sort_by(|a, b| a.id.cmp(&b.id));
         let refused = membership.refused(now);
+        let alive: BTreeSet<ServerId> = membership.alive().cloned().collect();
         ClusterStatus {
             cluster: state.cluster,
             term: state.term,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             servers,
             models: state.models.values().map(|m| m.summary()).collect(),
-            transfers: transfers(&state),
+            transfers: transfers(&state, &alive),
             refused,
             adoption: state.adopting.as_ref().map(|a| a.summary(&state)),
         }
@@ -318,7 +326,7 @@ impl Master {
 }
 
 /// What is on its way.
-fn transfers(state: &State) -> Transfers {
+fn transfers(state: &State, alive: &BTreeSet<ServerId>) -> Transfers {
     let mut all = Transfers {
         levelling: state.levelling,
         ..Transfers::default()
@@ -339,9 +347,11 @@ fn transfers(state: &State) -> Transfers {
                             bytes,
                         });
                     }
-                } else {
+                } else if alive.contains(&model.servers[to as usize]) {
                     all.learning += 1;
                     all.learning_bytes = all.learning_bytes.saturating_add(bytes);
+                } else {
+                    all.stalled += 1;
                 }
             }
         }

@@ -12,7 +12,8 @@ use super::{
     survey::Survey,
 };
 
-/// Begins to drain a server; draining it again is fine.
+/// Begins to drain a server; draining it again is fine. One that asks for it itself, to end, `returns`: what comes of it when it
+/// starts again is as if it had never been drained, unless an admin has asked for it too.
 ///
 /// # Errors
 /// `unknown_server`; `cannot_drain` when it is the last that lives, or the rest cannot hold what it has; when it is being
@@ -21,13 +22,17 @@ pub(crate) fn begin(
     state: &mut State,
     server: &ServerId,
     fleet: &Fleet,
+    returns: bool,
 ) -> Result<Draining, ErrorBody> {
-    if !known(state, server)?.draining {
+    let was = known(state, server)?.clone();
+    if !was.draining {
         check(state, server, fleet)?;
-        known(state, server)?.draining = true;
     } else if state.is_needed(server) && rest(&Survey::of(state, fleet), server, fleet) == 0 {
         return Err(refused(server, &placement::CannotDrain::LastServer));
     }
+    let now = known(state, server)?;
+    now.draining = true;
+    now.returns = returns && (!was.draining || was.returns);
     Ok(progress(state, server))
 }
 
@@ -41,7 +46,10 @@ pub(crate) fn begin_all(
     fleet: &Fleet,
 ) -> Result<Vec<Draining>, ErrorBody> {
     for server in servers {
-        known(state, server)?.draining = true;
+        let now = known(state, server)?;
+        now.draining = true;
+        // It is an admin who asks.
+        now.returns = false;
     }
     for server in servers {
         check(state, server, fleet)?;
@@ -54,6 +62,7 @@ pub(crate) fn begin_all(
 /// # Errors
 /// `unknown_server`.
 pub(crate) fn cancel(state: &mut State, server: &ServerId) -> Result<Draining, ErrorBody> {
+    known(state, server)?.returns = false;
     if std::mem::take(&mut known(state, server)?.draining) {
         for name in state.models.keys().cloned().collect::<Vec<_>>() {
             let Some(model) = state.models.get(&name).cloned() else {

@@ -89,6 +89,8 @@ struct FileServer {
     labels: Labels,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     draining: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    returns: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -218,6 +220,7 @@ impl From<&State> for File {
                     os_boot: server.os_boot,
                     labels: server.labels.clone(),
                     draining: server.draining,
+                    returns: server.returns,
                 })
                 .collect(),
             models: state.models.values().map(|m| (&**m).into()).collect(),
@@ -399,6 +402,7 @@ impl TryFrom<File> for State {
                     os_boot: s.os_boot,
                     labels: s.labels,
                     draining: s.draining,
+                    returns: s.returns,
                 };
                 (s.id, known)
             })

@@ -216,6 +216,7 @@ pub(crate) fn register(
     }
     let restarted = before.as_ref().is_none_or(|s| s.boot != request.boot);
     let moved = before.as_ref().is_some_and(|s| s.url != request.url);
+    let returned = restarted && before.as_ref().is_some_and(|s| s.returns);
     if let Some(before) = &before
         && restarted
     {
@@ -231,8 +232,9 @@ pub(crate) fn register(
             volume: request.volume,
             os_boot: request.os_boot,
             labels: request.labels.clone(),
-            // A server that is to go is, whichever start of it.
-            draining: before.as_ref().is_some_and(|s| s.draining),
+            // A server that is to go is, whichever start of it; one that only wanted to end is back.
+            draining: before.as_ref().is_some_and(|s| s.draining) && !returned,
+            returns: before.as_ref().is_some_and(|s| s.returns) && !returned,
         },
     );
 

@@ -41,6 +41,13 @@ struct Open {
     wait_ms: Option<u64>,
 }
 
+/// Query of `POST /v1/servers/{name}/drain`.
+#[derive(Deserialize)]
+struct Drain {
+    #[serde(default)]
+    returns: bool,
+}
+
 /// Query of `POST /v1/rebalance`.
 #[derive(Deserialize)]
 struct Rebalance {
@@ -178,8 +185,12 @@ async fn forget(
     Ok(Json(Done {}))
 }
 
-async fn drain(Shared(master): Shared<Master>, Path(name): Path<String>) -> Answer<Json<Draining>> {
-    Ok(Json(master.drain(ServerId(name)).await?))
+async fn drain(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+    Query(query): Query<Drain>,
+) -> Answer<Json<Draining>> {
+    Ok(Json(master.drain(ServerId(name), query.returns).await?))
 }
 
 async fn drain_all(

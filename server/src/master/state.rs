@@ -69,6 +69,8 @@ pub(crate) struct KnownServer {
     pub(crate) labels: Labels,
     /// Whether everything is to move off it, and nothing to it.
     pub(crate) draining: bool,
+    /// Whether that ends when the server starts again: it asked for it itself, to end.
+    pub(crate) returns: bool,
 }
 
 /// How far a model is.
@@ -395,6 +397,19 @@ impl State {
             Some((model.held_by(index).count() + others.count()) as u64)
         };
         self.models.values().filter_map(on).sum()
+    }
+
+    /// Partitions that a server holds, as far as they have values.
+    pub(crate) fn served_by(&self, server: &ServerId) -> u64 {
+        let of_one = |model: &Arc<Model>| {
+            let index = model.index_of(server)?;
+            let held = model.held_by(index);
+            Some(
+                held.filter(|p| !model.lost.contains_key(p) && !model.is_vacant(*p))
+                    .count() as u64,
+            )
+        };
+        self.models.values().filter_map(of_one).sum()
     }
 
     /// Partitions that a server holds.

@@ -51,6 +51,7 @@ pub(crate) fn state_with_servers(count: usize) -> State {
                 os_boot: OsBoot(1),
                 labels: Labels::default(),
                 draining: false,
+                returns: false,
             },
         );
     }

@@ -47,7 +47,7 @@ pub(super) async fn run(
 /// cannot be, as when all servers end at once, or says nothing for a while.
 async fn drain(state: &State, link: &Link, grace: Duration) {
     let until = Instant::now() + grace;
-    let path = format!("/v1/servers/{}/drain", state.id);
+    let path = format!("/v1/servers/{}/drain?returns=true", state.id);
     let (mut heard, mut told) = (Instant::now(), false);
     while Instant::now() < until && state.models.load().slots().next().is_some() {
         match tokio::time::timeout_at(until, link.post_to::<Draining>(&path)).await {

@@ -1,7 +1,12 @@
 use glint_protocol::{Durability, LossReason};
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::master::testing::{copied, id, ids, model};
+use crate::master::{
+    registration::register,
+    testing::{copied, id, ids, model, registration},
+};
 
 /// These servers live.
 fn living<const N: usize>(names: [&str; N]) -> Fleet {
@@ -13,7 +18,7 @@ fn living<const N: usize>(names: [&str; N]) -> Fleet {
 
 fn refused(state: &mut State, name: &str, alive: &Fleet) -> ErrorBody {
     let before = state.clone();
-    let error = begin(state, &id(name), alive).unwrap_err();
+    let error = begin(state, &id(name), alive, false).unwrap_err();
     assert_eq!(*state, before, "a refusal changes nothing");
     error
 }
@@ -22,11 +27,11 @@ fn refused(state: &mut State, name: &str, alive: &Fleet) -> ErrorBody {
 fn draining_twice_is_as_once_and_cancelling_too() {
     let mut state = copied(2, 4, 1, Durability::Memory);
     let alive = living(["s1", "s2"]);
-    let first = begin(&mut state, &id("s1"), &alive).unwrap();
+    let first = begin(&mut state, &id("s1"), &alive, false).unwrap();
     assert_eq!(first.state, Some(DrainState::Draining));
     assert_eq!((first.copies, first.bytes), (2, 128));
     let before = state.clone();
-    assert_eq!(begin(&mut state, &id("s1"), &alive), Ok(first));
+    assert_eq!(begin(&mut state, &id("s1"), &alive, false), Ok(first));
     assert_eq!(state, before);
     let cancelled = cancel(&mut state, &id("s1")).unwrap();
     assert_eq!((cancelled.state, cancelled.copies), (None, 2));
@@ -44,7 +49,7 @@ fn an_unknown_server_and_the_last_one_are_refused() {
     let error = refused(&mut state, "s1", &living(["s1"]));
     assert_eq!(error.code, ErrorCode::CannotDrain);
     assert!(error.message.contains("last"), "{error}");
-    begin(&mut state, &id("s1"), &alive).unwrap();
+    begin(&mut state, &id("s1"), &alive, false).unwrap();
     let error = refused(&mut state, "s2", &alive);
     assert!(
         error.message.contains("last"),
@@ -55,7 +60,7 @@ fn an_unknown_server_and_the_last_one_are_refused() {
 #[test]
 fn one_that_is_not_empty_when_nobody_is_left_is_told_so() {
     let mut state = copied(2, 4, 1, Durability::Memory);
-    begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
+    begin(&mut state, &id("s1"), &living(["s1", "s2"]), false).unwrap();
     let error = refused(&mut state, "s1", &living(["s1"]));
     assert_eq!(error.code, ErrorCode::CannotDrain);
     assert!(error.message.contains("last"), "{error}");
@@ -72,7 +77,7 @@ fn several_are_drained_or_none() {
     assert!(both.iter().all(|id| tried.servers[id].draining));
     // Each alone would fit.
     state.servers.get_mut(&id("s1")).unwrap().capacity_bytes = 128 + 130;
-    begin(&mut state.clone(), &id("s2"), &alive).unwrap();
+    begin(&mut state.clone(), &id("s2"), &alive, false).unwrap();
     let error = begin_all(&mut state.clone(), &both, &alive).unwrap_err();
     assert_eq!(error.code, ErrorCode::CannotDrain);
     for part in ["64 bytes", "130 bytes"] {
@@ -93,7 +98,7 @@ fn what_the_rest_cannot_hold_is_refused_with_the_numbers() {
         assert!(error.message.contains(part), "{part}: {error}");
     }
     state.servers.get_mut(&id("s3")).unwrap().capacity_bytes += 65;
-    begin(&mut state, &id("s1"), &alive).unwrap();
+    begin(&mut state, &id("s1"), &alive, false).unwrap();
     // What is promised to the first is not there for a second.
     let error = refused(&mut state, "s2", &alive);
     assert_eq!(error.code, ErrorCode::CannotDrain);
@@ -113,10 +118,32 @@ fn a_copy_that_others_have_too_is_no_hindrance_and_neither_is_what_is_lost() {
     for server in state.servers.values_mut() {
         server.capacity_bytes = 128;
     }
-    begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
+    begin(&mut state, &id("s1"), &living(["s1", "s2"]), false).unwrap();
     let mut state = copied(2, 2, 1, Durability::Memory);
     state.servers.get_mut(&id("s2")).unwrap().capacity_bytes = 64;
     model(&mut state).lost.insert(0, LossReason::Restarted);
-    let left = begin(&mut state, &id("s1"), &living(["s1", "s2"])).unwrap();
+    let left = begin(&mut state, &id("s1"), &living(["s1", "s2"]), false).unwrap();
     assert_eq!(left.lost, 1);
+}
+
+#[test]
+fn a_server_that_drained_itself_to_end_is_back_when_it_starts_again_and_one_that_an_admin_drains_is_not()
+ {
+    for (admin_too, stays) in [(false, false), (true, true)] {
+        let mut state = copied(3, 3, 1, Durability::Memory);
+        let alive = living(["s1", "s2", "s3"]);
+        begin(&mut state, &id("s1"), &alive, true).unwrap();
+        begin(&mut state, &id("s1"), &alive, true).unwrap();
+        if admin_too {
+            begin(&mut state, &id("s1"), &alive, false).unwrap();
+            begin(&mut state, &id("s1"), &alive, true).unwrap();
+        }
+        let same = state.servers[&id("s1")].boot.0;
+        let again = [same, same + 1].map(|boot| {
+            let request = registration(&state, "s1", boot);
+            register(&mut state, &request, &BTreeSet::new()).unwrap();
+            drain_state(&state, &id("s1")).is_some()
+        });
+        assert_eq!(again, [true, stays], "the same process, and another");
+    }
 }

@@ -79,7 +79,7 @@ fn settle(state: &mut State, levels: bool) {
 
 fn drain(state: &mut State, name: &str) {
     let fleet = all(state);
-    drain::begin(state, &id(name), &fleet).unwrap();
+    drain::begin(state, &id(name), &fleet, false).unwrap();
 }
 
 fn had(state: &State, partition: u32) -> usize {
@@ -172,7 +172,7 @@ fn a_lost_partition_is_not_moved_and_another_server_says_that_it_is_lost() {
     model(&mut state).lost.insert(0, LossReason::Restarted);
     model(&mut state).abandon(0);
     let fleet = all(&state);
-    let left = drain::begin(&mut state, &id("s1"), &fleet).unwrap();
+    let left = drain::begin(&mut state, &id("s1"), &fleet, false).unwrap();
     assert_eq!(left.lost, 1);
     settle(&mut state, false);
     assert_eq!(who(&state, 0), "s2");
@@ -229,7 +229,7 @@ proptest! {
             let fleet = all(&state);
             match act {
                 0 => joins(&mut state, &name),
-                1 => { let _ = drain::begin(&mut state, &id(&name), &fleet); }
+                1 => { let _ = drain::begin(&mut state, &id(&name), &fleet, false); }
                 _ => { let _ = drain::cancel(&mut state, &id(&name)); }
             }
             turn(&mut state, true);

@@ -16,7 +16,7 @@ use crate::{
         snapshot::{self, About},
         u32_at,
     },
-    partition::{Description, Partition},
+    partition::{Description, Partition, ledger::Ledger},
 };
 
 /// Attachments that were ended are remembered for so many partitions.
@@ -44,14 +44,17 @@ pub(super) enum Broken {
     Full,
 }
 
-impl Incoming {
-    /// Begins with everything but the values.
-    pub(super) fn begin(
-        key: Key,
-        (epoch, session): (Epoch, u64),
-        holder: ServerId,
-        content: &Bytes,
-    ) -> Result<Self, Broken> {
+/// What is known of a copy before its values arrive, and before there is memory for them.
+pub(super) struct Announced {
+    pub(super) description: Description,
+    spec: Arc<ModelSpec>,
+    ledger: Ledger,
+    last: (Epoch, Position),
+}
+
+impl Announced {
+    /// Everything but the values.
+    pub(super) fn read(key: Key, content: &Bytes) -> Result<Self, Broken> {
         let (length, rest) = content.split_at_checked(4).ok_or(Broken::Gap)?;
         let (about, ledger) = rest
             .split_at_checked(u32_at(length, 0) as usize)
@@ -64,8 +67,29 @@ impl Incoming {
             .filter(|_| valid)
             .ok_or(Broken::Gap)?;
         let spec = Arc::new(about.spec);
-        let description = Description::new(&spec, key.0, key.1);
-        let partition = Partition::blank(&description, &spec, ledger, about.position, about.epoch)
+        Ok(Self {
+            description: Description::new(&spec, key.0, key.1),
+            spec,
+            ledger,
+            last: (about.epoch, about.position),
+        })
+    }
+}
+
+impl Incoming {
+    /// Begins with everything but the values, which get their memory.
+    pub(super) fn begin(
+        announced: Announced,
+        (epoch, session): (Epoch, u64),
+        holder: ServerId,
+    ) -> Result<Self, Broken> {
+        let Announced {
+            description,
+            spec,
+            ledger,
+            last: (last, position),
+        } = announced;
+        let partition = Partition::blank(&description, &spec, ledger, position, last)
             .map_err(|_| Broken::Full)?;
         Ok(Self {
             description,
@@ -132,6 +156,9 @@ pub(super) struct Arriving {
     /// Per partition: the last attachment whose state began to arrive. It does so once: a late copy of what it began with would
     /// otherwise bring back what has been put in place already, and records would be in twice.
     begun: BTreeMap<Key, (Epoch, u64)>,
+    /// Partitions for whose values memory is being taken, and how much. That takes a while for a large one, and whoever sends it
+    /// may ask again meanwhile.
+    preparing: BTreeMap<Key, u64>,
 }
 
 impl Arriving {
@@ -147,6 +174,21 @@ impl Arriving {
         self.begun
             .get(&key)
             .is_some_and(|begun| *begun >= (epoch, session))
+    }
+
+    /// Memory for a copy is going to be taken; false when it is already. What came by an earlier attachment goes first.
+    pub(super) fn prepare(&mut self, key: Key, bytes: u64) -> bool {
+        if self.preparing.contains_key(&key) {
+            return false;
+        }
+        self.copies.remove(&key);
+        self.preparing.insert(key, bytes);
+        true
+    }
+
+    /// It was taken, or there is none.
+    pub(super) fn prepared(&mut self, key: Key) {
+        self.preparing.remove(&key);
     }
 
     /// The state of a copy begins to arrive.
@@ -177,7 +219,8 @@ impl Receiving {
     pub(in crate::server) fn bytes(&self) -> u64 {
         let arriving = self.lock();
         let copies = arriving.copies.values();
-        copies.map(|i| i.partition.values().bytes() as u64).sum()
+        let here: u64 = copies.map(|i| i.partition.values().bytes() as u64).sum();
+        here + arriving.preparing.values().sum::<u64>()
     }
 
     /// Takes no attachment of a partition up to this one any more; false when a later one has begun.

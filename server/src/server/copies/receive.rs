@@ -9,7 +9,7 @@ pub(in crate::server) use super::incoming::Receiving;
 use super::{
     configure, detach,
     held::{Following, Held, Role},
-    incoming::{Broken, Incoming},
+    incoming::{Announced, Broken, Incoming},
     install::install,
     wire::{Answer, Answers, Content, Frame, Key, Outcome, decode},
 };
@@ -216,31 +216,37 @@ fn begin(
             return Outcome::Pending;
         }
     }
-    let incoming = match Incoming::begin(key, (epoch, session), from.clone(), content) {
-        Ok(incoming) => incoming,
-        Err(Broken::Gap) => return Outcome::Stranger,
-        Err(Broken::Full) => return Outcome::Full,
+    let Ok(announced) = Announced::read(key, content) else {
+        return Outcome::Stranger;
     };
-    let logged = incoming.description.durability.is_logged();
-    if logged && state.log.get().is_none() {
+    if announced.description.durability.is_logged() && state.log.get().is_none() {
         return Outcome::Full;
     }
     // The copy that it replaces goes once it is whole.
     let replaced = state
         .slot(key)
         .map_or(0, |slot| slot.lock().values().bytes() as u64);
-    let bytes = incoming.description.value_bytes();
+    let bytes = announced.description.value_bytes();
     let used = state.models.load().bytes() + state.receiving.bytes();
     if used.saturating_sub(replaced).saturating_add(bytes) > state.capacity_bytes {
         tracing::warn!(
-            model = %incoming.description.model, partition = key.1, bytes,
+            model = %announced.description.model, partition = key.1, bytes,
             "no room for a copy; give this server more memory (--memory), or add servers"
         );
         return Outcome::Full;
     }
+    // Another copy of this request may be at it.
+    if !state.receiving.lock().prepare(key, bytes) {
+        return Outcome::Pending;
+    }
+    let incoming = Incoming::begin(announced, (epoch, session), from.clone());
     let mut arriving = state.receiving.lock();
-    // Another copy of this request may have been faster.
-    if !arriving.has_begun(key, epoch, session) {
+    arriving.prepared(key);
+    let Ok(incoming) = incoming else {
+        return Outcome::Full;
+    };
+    // A later attachment may have been faster.
+    if arriving.admits(key, epoch, session) && !arriving.has_begun(key, epoch, session) {
         arriving.begin(key, incoming);
     }
     Outcome::Pending
