@@ -244,9 +244,17 @@ impl Begin<'_> {
         let is_gone = |server: u32| survey.servers[server as usize].standing == Standing::Silent;
         let mut goes = now.members.iter().filter(|&s| !stays(s) && !is_gone(*s));
         let dead: Vec<u32> = now.learners.iter().copied().filter(|s| !stays(s)).collect();
-        let mut comes = change.servers.iter().filter(|&&s| !now.is_on(s)).copied();
+        // Where a copy is being let go of, none comes before it is gone.
+        let free = |server: u32| {
+            let index = self.model.index_of(survey.ids[server as usize]);
+            index.is_none_or(|index| self.copies.role(index).is_none())
+        };
+        let mut comes = change.servers.iter().copied().filter(|&s| !now.is_on(s));
         let mut admitted = || {
             comes.find(|&to| {
+                if !free(to) {
+                    return false;
+                }
                 let to = &survey.ids[to as usize];
                 self.fleet.alive.contains(*to) && flows.admit(holder, to, now.bytes)
             })

@@ -383,6 +383,18 @@ fn so_many_are_attached_at_once_as_one_server_may_send_or_receive() {
 }
 
 #[test]
+fn where_a_copy_is_being_let_go_of_none_comes_before_it_is_gone() {
+    let mut state = bare(2, 1, 2);
+    let fleet = all(&state);
+    let server = model(&mut state).intern(&id("s2"));
+    model(&mut state).set_role(0, server, Some(CopyRole::Former));
+    assert_eq!(mend(&mut state, &fleet), []);
+    model(&mut state).strike(0, server);
+    mend(&mut state, &fleet);
+    assert_eq!(who(&state, 0), "s1, s2 learner");
+}
+
+#[test]
 fn a_learner_on_a_server_that_is_gone_makes_room_for_one_that_lives() {
     let mut state = bare(3, 1, 2);
     let only_two = Fleet {
