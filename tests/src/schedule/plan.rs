@@ -166,7 +166,7 @@ impl Plan {
         let mut servers = dice.within(1..4);
         // Of its own dice: what has no copies is drawn as if there were none.
         let mut copies = Dice::new(seed).part("copies");
-        let copied = copies.chance(0.6);
+        let copied = copies.chance(0.5);
         if copied {
             servers = copies.within(2..5);
             for model in &mut models {

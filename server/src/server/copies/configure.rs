@@ -164,7 +164,13 @@ fn set_members(
         let Some(peer) = state.peers.to(state, peer) else {
             continue;
         };
-        let known = before.iter().position(|m| m.peer.is(&peer));
+        // One that was to be let go of, and is wanted again, comes as if it had never been: this server may not have been told
+        // in between that it was none.
+        let goes_on = |m: &Member| {
+            let leaves = matches!(m.phase, Phase::Leaving | Phase::Gone);
+            m.peer.is(&peer) && (place.role == CopyRole::Former || !leaves)
+        };
+        let known = before.iter().position(goes_on);
         let mut member = match known {
             Some(at) => before.swap_remove(at),
             None => Member {
