@@ -48,7 +48,7 @@ fn two_runs_from_one_seed_are_the_same_to_the_byte() {
 #[test]
 fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
     let (mut operations, mut faults, mut retries, mut forgotten) = (0, 0, 0, 0);
-    for seed in 1..=100 {
+    for seed in 1..=200 {
         let report = schedule::run(seed, &Trace::off());
         assert_eq!(
             report.violation, None,
@@ -62,7 +62,7 @@ fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
     }
     // What clients are told of losses is rare: only `async` models with one copy lose anything, and only with their machine.
     assert!(
-        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 2,
+        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 5,
         "{operations} operations, {faults} faults, {retries} retries, {forgotten} forgotten"
     );
 }
