@@ -38,11 +38,12 @@ lint: ## Format, clippy and documentation, warnings are errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
-test: lint ## Run every check and every test
+test: lint ## Run every check and every test; those on Kubernetes where this machine can run one
 	@scripts/require.sh cargo python3
 	$(CARGO) build --workspace --bins
 	target/debug/model --quick
 	$(CARGO) test --workspace
+	@scripts/test-kubernetes.sh
 
 faults: ## Simulate clusters with every fault and check each answer: SCHEDULES=1000, or SEED=7 with its whole trace
 	@scripts/require.sh cargo

@@ -40,7 +40,7 @@ end() {
 }
 trap end EXIT
 rm -rf target/kubernetes/failed
-NODES=${NODES:-1} $cluster up
+NODES=${NODES:-2} $cluster up
 $cluster load target/images/glint.tar target/images/examples.tar
 
 # One after the other: several of them kill the operator.
