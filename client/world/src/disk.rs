@@ -38,6 +38,15 @@ pub trait Disk: Send + Sync {
         from: &'a str,
         to: &'a str,
     ) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>>;
+    /// Gives a file another name, in one step; a file that has that name stays as it is, under the name `kept`, where the system
+    /// can do that. Says whether it is there: it may be used again once the directory was synced, not before, since a crash of
+    /// the machine may bring its former name back.
+    fn supersede<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+        kept: &'a str,
+    ) -> BoxFuture<'a, io::Result<bool>>;
     /// Removes a file; that there is none is fine.
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>>;
     /// Makes every file made, renamed or removed before durably so.
@@ -163,6 +172,26 @@ mod tests {
         assert_eq!(disk.list().await.unwrap(), [("c".into(), 10)]);
         assert_eq!(load(disk, "c").await.unwrap().unwrap(), "onetwo6789");
         assert!(disk.reuse("b", "d").await.is_err());
+
+        replace(disk, "e", vec![Bytes::from_static(b"new")])
+            .await
+            .unwrap();
+        assert!(!disk.supersede("e", "f", "kept").await.unwrap());
+        replace(disk, "kept", vec![Bytes::from_static(b"older")])
+            .await
+            .unwrap();
+        assert!(disk.supersede("c", "f", "kept").await.unwrap());
+        let files = disk.list().await.unwrap();
+        assert_eq!(files, [("f".into(), 10), ("kept".into(), 3)]);
+        let kept = disk.reuse("kept", "g").await.unwrap();
+        kept.append(vec![Bytes::from_static(b"over")])
+            .await
+            .unwrap();
+        assert_eq!(load(disk, "f").await.unwrap().unwrap(), "onetwo6789");
+        assert_eq!(load(disk, "g").await.unwrap().unwrap(), "over");
+        assert!(disk.supersede("kept", "f", "g").await.is_err());
+        disk.remove("g").await.unwrap();
+        disk.rename("f", "c").await.unwrap();
         disk.rename("c", "b").await.unwrap();
         disk.remove("b").await.unwrap();
         disk.remove("b").await.unwrap();

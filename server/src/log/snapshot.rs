@@ -2,6 +2,10 @@
 //!
 //! A file is a row of blocks, each with its length and checksum: first what it is (JSON), then the ledger, then the values in
 //! pieces, then an empty block. One without its last block is not whole. Replaced as [`glint_world::disk::replace`] does.
+//!
+//! The file of a snapshot that was replaced is written over as the next one, since pages that the system has are filled much
+//! faster than fresh ones. So behind the last block there may be old bytes, and the checksum of every block but the first covers
+//! whose it is and its place in the row too: a block of the former snapshot is never taken for one of this.
 
 use std::{collections::TryReserveError, io, sync::Arc};
 
@@ -20,8 +24,10 @@ use crate::partition::{
     ledger::{Entry, Mark},
 };
 
-/// The version of the format.
-pub const VERSION: u32 = 1;
+/// The version of the format. In the first, the checksum of a block covered its content alone.
+pub const VERSION: u32 = 2;
+/// The file of a snapshot that was replaced, to be written over as the next one.
+pub const SPARE: &str = "snapshot-spare.partial";
 const PREFIX: &str = "snapshot-";
 const LOST: &str = "lost-";
 /// Bytes before each block: its length (u32) and its checksum (u32).
@@ -105,11 +111,45 @@ impl Named {
     }
 }
 
-fn block(content: Bytes) -> [Bytes; 2] {
-    let mut head = [0; BLOCK_HEADER];
-    head[..4].copy_from_slice(&(content.len() as u32).to_le_bytes());
-    head[4..].copy_from_slice(&checksum([&content[..]]).to_le_bytes());
-    [Bytes::copy_from_slice(&head), content]
+/// Blocks in their order, with the checksums that they have there.
+#[derive(Debug)]
+pub struct Blocks {
+    /// Checksum of the first, once there was one: what tells this snapshot from any other.
+    first: Option<u32>,
+    next: u32,
+    version: u32,
+}
+
+impl Blocks {
+    /// Those of a file of this version of the format.
+    pub fn new(version: u32) -> Self {
+        Self {
+            first: None,
+            next: 0,
+            version,
+        }
+    }
+
+    /// The checksum of the next block.
+    fn sum(&mut self, content: &[u8]) -> u32 {
+        let place = self.next;
+        self.next += 1;
+        match self.first {
+            Some(first) if self.version > 1 => {
+                checksum([&first.to_le_bytes()[..], &place.to_le_bytes(), content])
+            }
+            Some(_) => checksum([content]),
+            None => *self.first.insert(checksum([content])),
+        }
+    }
+
+    /// The next block as bytes: what is before its content, and that.
+    pub fn put(&mut self, content: Bytes) -> [Bytes; 2] {
+        let mut head = [0; BLOCK_HEADER];
+        head[..4].copy_from_slice(&(content.len() as u32).to_le_bytes());
+        head[4..].copy_from_slice(&self.sum(&content).to_le_bytes());
+        [Bytes::copy_from_slice(&head), content]
+    }
 }
 
 pub(crate) fn encode_ledger(ledger: &Ledger) -> Bytes {
@@ -155,6 +195,7 @@ pub(crate) fn decode_ledger(bytes: &[u8]) -> Option<Ledger> {
 /// there may be a partial file, which means nothing.
 pub struct Writer {
     file: Arc<dyn DiskFile>,
+    blocks: Blocks,
 }
 
 impl Writer {
@@ -163,32 +204,46 @@ impl Writer {
     /// # Errors
     /// Those of the disk.
     pub async fn begin(disk: &dyn Disk, about: &About, cut: &Cut) -> io::Result<Self> {
-        let partial = format!("{}{PARTIAL}", name(about.incarnation, about.partition));
-        let file = disk.create(&partial).await?;
+        let file = disk.create(&partial(about)).await?;
+        Self::begin_in(file, about, cut).await
+    }
+
+    /// Begins over the file that [`replace_keeping`] has kept.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub async fn begin_over(disk: &dyn Disk, about: &About, cut: &Cut) -> io::Result<Self> {
+        let file = disk.reuse(SPARE, &partial(about)).await?;
+        Self::begin_in(file, about, cut).await
+    }
+
+    async fn begin_in(file: Arc<dyn DiskFile>, about: &About, cut: &Cut) -> io::Result<Self> {
+        let mut blocks = Blocks::new(about.version);
         let about = serde_json::to_vec(about).map_err(io::Error::other)?;
-        let mut parts: Vec<Bytes> = block(about.into()).into();
-        parts.extend(block(encode_ledger(&cut.ledger)));
+        let mut parts: Vec<Bytes> = blocks.put(about.into()).into();
+        parts.extend(blocks.put(encode_ledger(&cut.ledger)));
         file.append(parts).await?;
-        Ok(Self { file })
+        Ok(Self { file, blocks })
     }
 
     /// Goes on with a piece of the values.
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn piece(&self, piece: Bytes) -> io::Result<()> {
+    pub async fn piece(&mut self, piece: Bytes) -> io::Result<()> {
         if piece.is_empty() {
             return Ok(());
         }
-        self.file.append(block(piece).into()).await
+        self.file.append(self.blocks.put(piece).into()).await
     }
 
     /// Ends it: it is whole, and on the disk.
     ///
     /// # Errors
     /// Those of the disk.
-    pub async fn finish(self) -> io::Result<()> {
-        self.file.append(block(Bytes::new()).into()).await?;
+    pub async fn finish(mut self) -> io::Result<()> {
+        let last = self.blocks.put(Bytes::new());
+        self.file.append(last.into()).await?;
         self.file.sync().await.map_err(unsynced)
     }
 }
@@ -201,6 +256,26 @@ pub async fn replace(disk: &dyn Disk, incarnation: Incarnation, partition: u32) 
     let name = name(incarnation, partition);
     disk.rename(&format!("{name}{PARTIAL}"), &name).await?;
     disk.sync_directory().await.map_err(unsynced)
+}
+
+/// The same, and keeps the file of the one before as [`SPARE`], if it can be; says whether it did.
+///
+/// # Errors
+/// Those of the disk.
+pub async fn replace_keeping(
+    disk: &dyn Disk,
+    incarnation: Incarnation,
+    partition: u32,
+) -> io::Result<bool> {
+    let name = name(incarnation, partition);
+    let partial = format!("{name}{PARTIAL}");
+    let kept = disk.supersede(&partial, &name, SPARE).await?;
+    disk.sync_directory().await.map_err(unsynced)?;
+    Ok(kept)
+}
+
+fn partial(about: &About) -> String {
+    format!("{}{PARTIAL}", name(about.incarnation, about.partition))
 }
 
 /// Why a file is no snapshot that can be used.
@@ -223,19 +298,20 @@ pub enum Unusable {
 /// [`Unusable`].
 pub fn decode(file: &Bytes) -> Result<(About, Partition), Unusable> {
     let mut at = 0;
-    let mut block = || -> Result<(usize, Bytes), Unusable> {
+    let mut block = |blocks: &mut Blocks| -> Result<(usize, Bytes), Unusable> {
         let begin = at;
         let damaged = || Unusable::Damaged(begin as u64);
         let head = file.get(at..at + BLOCK_HEADER).ok_or_else(damaged)?;
         let content = at + BLOCK_HEADER;
         let end = content + u32_at(head, 0) as usize;
-        if end > file.len() || checksum([&file[content..end]]) != u32_at(head, 4) {
+        if end > file.len() || blocks.sum(&file[content..end]) != u32_at(head, 4) {
             return Err(damaged());
         }
         at = end;
         Ok((begin, file.slice(content..end)))
     };
-    let (_, about) = block()?;
+    let mut blocks = Blocks::new(VERSION);
+    let (_, about) = block(&mut blocks)?;
     let about: About = {
         #[derive(Deserialize)]
         struct Version {
@@ -251,7 +327,8 @@ pub fn decode(file: &Bytes) -> Result<(About, Partition), Unusable> {
         return Err(Unusable::Damaged(0));
     }
     let description = Description::new(&about.spec, about.incarnation, about.partition);
-    let (begin, ledger) = block()?;
+    blocks.version = about.version;
+    let (begin, ledger) = block(&mut blocks)?;
     let ledger = decode_ledger(&ledger).ok_or(Unusable::Damaged(begin as u64))?;
     // What the file says is believed only as far as it has bytes.
     let count = description.value_count();
@@ -263,7 +340,7 @@ pub fn decode(file: &Bytes) -> Result<(About, Partition), Unusable> {
             / description.element.size(),
     )?;
     loop {
-        let (begin, piece) = block()?;
+        let (begin, piece) = block(&mut blocks)?;
         if piece.is_empty() {
             break;
         }

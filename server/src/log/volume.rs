@@ -181,7 +181,9 @@ async fn read(disk: &dyn Disk) -> Result<Option<Manifest>, VolumeError> {
 
 /// Whether a file of this name is one of Glint's, other than [`NAME`].
 pub fn is_ours(name: &str) -> bool {
-    segment::start_of(name).is_some() || snapshot::Named::parse(name).is_some()
+    segment::start_of(name).is_some()
+        || snapshot::Named::parse(name).is_some()
+        || snapshot::SPARE.strip_suffix(PARTIAL) == Some(name)
 }
 
 async fn a_file_of_ours(disk: &dyn Disk) -> io::Result<Option<String>> {

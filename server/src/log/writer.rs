@@ -183,6 +183,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether the disk had no room for the last that was to be written.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Relaxed)
+    }
+
     /// Where the next record will begin.
     pub fn next_offset(&self) -> u64 {
         lock(&self.shared.queue).next_offset

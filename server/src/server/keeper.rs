@@ -1,7 +1,12 @@
 //! Keeps the data directory small: writes snapshots of partitions whose records hold the oldest segments, lets those
 //! segments go, and clears away the files of what was dropped.
 
-use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use glint_protocol::{Durability, ErrorBody, ErrorCode, Incarnation};
@@ -36,7 +41,7 @@ pub(super) async fn run(
     options: LogOptions,
     shutdown: Shutdown,
 ) {
-    let mut keeper = Keeper::new(state, disk, log, options);
+    let mut keeper = Keeper::new(state, disk, log, options).reusing();
     let work = async {
         loop {
             let pause = match keeper.look().await {
@@ -47,7 +52,7 @@ pub(super) async fn run(
                 }
                 Err(error) => {
                     // It may have been for want of room.
-                    let _ = keeper.log.remove_spares().await;
+                    let _ = keeper.remove_spares().await;
                     tracing::warn!(%error, "a snapshot could not be written; trying again");
                     PAUSE
                 }
@@ -69,6 +74,10 @@ pub(super) struct Keeper {
     options: LogOptions,
     /// Partitions of which the disk has that they are lost.
     marked: BTreeSet<(Incarnation, u32)>,
+    /// Whether the file of a snapshot that was replaced is written over as the next: one keeper of a directory does that.
+    reuses: bool,
+    /// Bytes of the values in that file, if there is one.
+    spare: Mutex<Option<u64>>,
 }
 
 impl Keeper {
@@ -84,7 +93,30 @@ impl Keeper {
             log,
             options,
             marked: BTreeSet::new(),
+            reuses: false,
+            spare: Mutex::new(None),
         }
+    }
+
+    /// Uses files of snapshots again: of all keepers of a directory at most one may.
+    pub(super) fn reusing(self) -> Self {
+        Self {
+            reuses: true,
+            ..self
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<u64>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the files that are kept to be used again: there is no room for them.
+    async fn remove_spares(&self) -> io::Result<()> {
+        let spare = self.spare().take();
+        if spare.is_some() {
+            self.disk.remove(snapshot::SPARE).await?;
+        }
+        self.log.remove_spares().await
     }
 
     /// Writes the snapshots that are due, and lets go what nobody needs.
@@ -99,6 +131,9 @@ impl Keeper {
         for (slot, _) in logged() {
             values += slot.description.value_bytes();
             self.mark_lost(slot).await?;
+        }
+        if self.log.is_full() {
+            self.remove_spares().await?;
         }
         let from = self.options.snapshots_from(values);
         let bytes = self.log.bytes();
@@ -178,7 +213,14 @@ impl Keeper {
             let partial = format!("{}{PARTIAL}", snapshot::name(key.0, key.1));
             return self.disk.remove(&partial).await;
         }
-        snapshot::replace(&*self.disk, key.0, key.1).await?;
+        // One file that is no larger than a segment: as little as may be needed for nothing.
+        let bytes = description.value_bytes();
+        if self.reuses && bytes <= self.options.segment_bytes && !self.log.is_full() {
+            let kept = snapshot::replace_keeping(&*self.disk, key.0, key.1).await?;
+            *self.spare() = kept.then_some(bytes);
+        } else {
+            snapshot::replace(&*self.disk, key.0, key.1).await?;
+        }
         let partition = slot.lock();
         durable.covered(offset, partition.position() != cut.position);
         tracing::debug!(
@@ -188,7 +230,20 @@ impl Keeper {
     }
 
     async fn write(&self, slot: &Slot, about: &About, cut: &Cut, values: u64) -> io::Result<()> {
-        let writer = snapshot::Writer::begin(&*self.disk, about, cut).await?;
+        let bytes = slot.description.value_bytes();
+        let spare = self.spare().take();
+        let mut writer = match spare {
+            // What the former one has beyond the end of this takes room for nothing.
+            Some(spare) if spare / 2 <= bytes => {
+                snapshot::Writer::begin_over(&*self.disk, about, cut).await?
+            }
+            spare => {
+                if spare.is_some() {
+                    self.disk.remove(snapshot::SPARE).await?;
+                }
+                snapshot::Writer::begin(&*self.disk, about, cut).await?
+            }
+        };
         loop {
             let began = Instant::now();
             let Some(piece) = slot.lock().next_piece() else {

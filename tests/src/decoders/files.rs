@@ -144,7 +144,7 @@ fn valid_snapshot() -> Vec<u8> {
         ledger: Ledger::default(),
     };
     run(async {
-        let writer = snapshot::Writer::begin(&disk, &about, &cut).await?;
+        let mut writer = snapshot::Writer::begin(&disk, &about, &cut).await?;
         let values = made.values();
         writer.piece(values.to_le(0..values.len()).into()).await?;
         writer.finish().await?;
@@ -158,10 +158,11 @@ fn valid_snapshot() -> Vec<u8> {
 /// A file of blocks with the right checksums, of pieces of the bytes.
 pub(super) fn blocks(about: Option<&About>, rest: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
+    let mut blocks = snapshot::Blocks::new(snapshot::VERSION);
     let mut block = |content: &[u8]| {
-        out.extend((content.len() as u32).to_le_bytes());
-        out.extend(checksum([content]).to_le_bytes());
-        out.extend(content);
+        for part in blocks.put(Bytes::copy_from_slice(content)) {
+            out.extend(part);
+        }
     };
     if let Some(about) = about {
         block(&serde_json::to_vec(about).expect("JSON"));

@@ -21,7 +21,7 @@ pub enum Operation {
     Open,
     /// [`Disk::create`].
     Create,
-    /// [`Disk::rename`] and [`Disk::reuse`].
+    /// [`Disk::rename`], [`Disk::reuse`] and [`Disk::supersede`].
     Rename,
     /// [`Disk::remove`].
     Remove,
@@ -224,6 +224,18 @@ impl Disk for FaultyDisk {
         Box::pin(async move {
             self.pass(Operation::Rename, from).await?;
             Ok(self.file(to, self.inner.reuse(from, to).await?))
+        })
+    }
+
+    fn supersede<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+        kept: &'a str,
+    ) -> BoxFuture<'a, io::Result<bool>> {
+        Box::pin(async move {
+            self.pass(Operation::Rename, from).await?;
+            self.inner.supersede(from, to, kept).await
         })
     }
 

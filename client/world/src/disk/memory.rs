@@ -101,6 +101,25 @@ impl Disk for MemoryDisk {
         at_once(Ok(MemoryFile::opened(content, 0)))
     }
 
+    fn supersede<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+        kept: &'a str,
+    ) -> BoxFuture<'a, io::Result<bool>> {
+        let mut files = lock(&self.files);
+        let Some(file) = files.remove(from) else {
+            return at_once(Err(missing(from)));
+        };
+        let before = files.insert(to.into(), file);
+        let is_kept = before.is_some();
+        match before {
+            Some(before) => files.insert(kept.into(), before),
+            None => files.remove(kept),
+        };
+        at_once(Ok(is_kept))
+    }
+
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         lock(&self.files).remove(name);
         at_once(Ok(()))

@@ -145,6 +145,31 @@ impl glint_world::Disk for View {
         })
     }
 
+    fn supersede<'a>(
+        &'a self,
+        from: &'a str,
+        to: &'a str,
+        kept: &'a str,
+    ) -> BoxFuture<'a, io::Result<bool>> {
+        Box::pin(async move {
+            self.remove(kept).await?;
+            self.disk.note(format_args!("keeps {to} as {kept}"));
+            let mut is_kept = false;
+            // A second name first: nobody is ever without the file that is there.
+            self.change(|content| {
+                if let Some(file) = content.files.get(to).cloned() {
+                    content.files.insert(kept.to_owned(), Arc::clone(&file));
+                    content.changes.push(Change::Made(kept.to_owned(), file));
+                    is_kept = true;
+                }
+                Ok(())
+            })
+            .await?;
+            self.rename(from, to).await?;
+            Ok(is_kept)
+        })
+    }
+
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
             self.disk.note(format_args!("removes {name}"));

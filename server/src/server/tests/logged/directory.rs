@@ -56,12 +56,15 @@ async fn what_a_later_version_wrote_is_left_alone() {
 
     let mut snapshots = before.clone();
     let name = snapshot::name(MODEL, 0);
-    let about = br#"{"version":2}"#;
+    let later = snapshot::VERSION + 1;
+    let about = format!(r#"{{"version":{later}}}"#);
+    let about = about.as_bytes();
     let mut content = (about.len() as u32).to_le_bytes().to_vec();
-    content.extend(checksum([&about[..]]).to_le_bytes());
+    content.extend(checksum([about]).to_le_bytes());
     content.extend(about);
     snapshots.insert(name.clone(), content);
-    refused_for(&snapshots, &[&name, "later version", "format 2"]).await;
+    let format = format!("format {later}");
+    refused_for(&snapshots, &[&name, "later version", &format]).await;
 }
 
 #[tokio::test]

@@ -234,3 +234,82 @@ async fn what_is_pushed_while_a_snapshot_is_written_keeps_its_segments() {
     again.kill().await;
     opened.kill().await;
 }
+
+/// The vector of [`sync_vector`], snapshots of it written one over another, and the bytes of each.
+async fn one_over_another(disk: &Arc<dyn Disk>, count: u64) -> Vec<Vec<u8>> {
+    let opened = open_with(disk, SMALL).await.unwrap();
+    opened.hold(&sync_vector(), true).await;
+    let models = opened.server.state.models.load_full();
+    let slot = models.by_incarnation[&MODEL].slots[0].as_ref().unwrap();
+    let keeper = opened.keeper(SMALL).reusing();
+    let mut written = Vec::new();
+    for number in 1..=count {
+        opened.push(number, &[add(0, 0, &[1])]).await;
+        keeper.snapshot(slot, u64::MAX / 4).await.unwrap();
+        let there = files(disk).await;
+        assert_eq!(there.contains_key(snapshot::SPARE), number > 1, "{number}");
+        written.push(there[&snapshot::name(MODEL, 0)].clone());
+    }
+    opened.kill().await;
+    written
+}
+
+#[tokio::test]
+async fn a_snapshot_is_written_over_the_file_of_the_one_before_and_what_is_kept_for_that_goes_at_a_start()
+ {
+    let disk = disk_with(&Files::new()).await;
+    one_over_another(&disk, 4).await;
+    let opened = open(&disk).await.unwrap();
+    assert!(!files(&disk).await.contains_key(snapshot::SPARE));
+    assert_eq!(opened.shape(0).position.0, 4);
+    opened.kill().await;
+}
+
+#[tokio::test]
+async fn a_block_of_the_former_snapshot_in_the_place_of_one_of_the_next_is_noticed() {
+    let disk = disk_with(&Files::new()).await;
+    let written = one_over_another(&disk, 3).await;
+    let [.., former, last] = &written[..] else {
+        panic!()
+    };
+    assert_eq!(former.len(), last.len());
+    assert!(snapshot::decode(&last.clone().into()).is_ok());
+    let mut at = 0;
+    let mut mixed = 0;
+    while at < last.len() {
+        let end = at + 8 + crate::log::u32_at(last, at) as usize;
+        if former[at..end] != last[at..end] {
+            let mut file = last.clone();
+            file[at..end].copy_from_slice(&former[at..end]);
+            assert!(snapshot::decode(&file.into()).is_err(), "block at {at}");
+            mixed += 1;
+        }
+        at = end;
+    }
+    assert_eq!(mixed, 4, "what it is, the ledger, the values, the end");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_first_version_is_read() {
+    let disk = disk_with(&Files::new()).await;
+    let written = one_over_another(&disk, 1).await;
+    let (mut about, partition) = snapshot::decode(&written[0].clone().into()).unwrap();
+    about.version = 1;
+    let values = partition.values();
+    let contents = [
+        serde_json::to_vec(&about).unwrap(),
+        snapshot::encode_ledger(partition.ledger()).to_vec(),
+        values.to_le(0..values.len()),
+        Vec::new(),
+    ];
+    let mut old = Vec::new();
+    for content in contents {
+        old.extend((content.len() as u32).to_le_bytes());
+        old.extend(crate::log::checksum([&content[..]]).to_le_bytes());
+        old.extend(content);
+    }
+    let (read, again) = snapshot::decode(&old.into()).unwrap();
+    assert_eq!(read, about);
+    assert_eq!(again.values(), values);
+    assert_eq!(again.ledger(), partition.ledger());
+}
