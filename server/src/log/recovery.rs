@@ -1,6 +1,7 @@
 //! From files back to partitions: load the snapshots, replay what the log has beyond them, and judge what is damaged.
 //!
-//! - `stream`: the segments as one stream, and where it ends
+//! - `plain`: the part of the log about which nothing is in doubt
+//! - `stream`: the other segments as one stream, and where it ends
 //! - `replay`: its records applied to partitions, many at once
 //!
 //! What was known to be synced must be there: damage below the highest such place makes every partition lost that may have
@@ -8,6 +9,7 @@
 //! may have reached the disk in any order: the stream ends at the first bad record. What lies between is read back and
 //! written anew (by [`super::Log`]): a page that could be read may still never have reached the disk.
 
+mod plain;
 mod replay;
 mod stream;
 
@@ -29,6 +31,7 @@ use super::{
     volume::Manifest,
 };
 use crate::partition::Partition;
+use plain::{Doubt, Piece, Plain};
 use replay::Replay;
 use stream::Stream;
 
@@ -143,12 +146,15 @@ pub async fn recover(
         );
     }
 
-    let mut stream = Stream::new(manifest.end);
     let first = segments.first().map_or(0, |&(start, _)| start);
+    let (doubt, mut counted) =
+        apply_plain(world, disk, manifest, &segments, &mut replay, done).await?;
+    let mut stream = Stream::after(manifest.end, doubt);
     // While one is applied, the next are read.
     let mut reading = VecDeque::new();
-    let mut next = segments.iter();
-    for &(_, bytes) in &segments {
+    let rest = &segments[doubt.segments..];
+    let mut next = rest.iter();
+    for &(_, bytes) in rest {
         for &(start, _) in next.by_ref().take(READ_AHEAD - reading.len()) {
             let (disk, manifest) = (Arc::clone(disk), manifest.clone());
             reading.push_back(beside(world, async move {
@@ -161,7 +167,7 @@ pub async fn recover(
         if let Some(judged) = stream.push(read.await??) {
             replay.apply(world, judged).await?;
         }
-        done(bytes);
+        done(bytes.saturating_sub(std::mem::take(&mut counted)));
     }
     for judged in stream.finish() {
         replay.apply(world, judged).await?;
@@ -178,8 +184,44 @@ pub async fn recover(
         segments: segments.filter(|&s| s < follows).collect(),
         follows,
         start,
-        ..replay.finish()
+        ..replay.finish(known)
     })
+}
+
+/// Applies the part of the log about which nothing is in doubt. Says where that ends, and how many bytes of the segment in which
+/// it does were counted as done.
+async fn apply_plain(
+    world: &World,
+    disk: &Arc<dyn Disk>,
+    manifest: &Manifest,
+    segments: &[(u64, u64)],
+    replay: &mut Replay,
+    done: impl Fn(u64),
+) -> Result<(Doubt, u64), RecoveryError> {
+    let plain = Plain::find(&**disk, segments, manifest).await?;
+    let mut pieces = plain.read(world, disk, manifest.salt);
+    let mut counted = 0;
+    while let Some(piece) = pieces.recv().await {
+        let mut doubt = match piece? {
+            Piece::Records(judged, bytes) => {
+                replay.apply(world, judged).await?;
+                counted += bytes;
+                done(bytes);
+                continue;
+            }
+            Piece::Ends(doubt) => doubt,
+        };
+        let is_missing = doubt.at < doubt.known.max(manifest.end);
+        if is_missing && doubt.segments == segments.len() {
+            // What was synced and is not there is missed behind the last of them.
+            doubt.segments = doubt.segments.saturating_sub(1);
+        }
+        let behind = segments[..doubt.segments].iter().map(|&(_, bytes)| bytes);
+        let behind: u64 = behind.sum();
+        done(behind.saturating_sub(counted));
+        return Ok((doubt, counted.saturating_sub(behind)));
+    }
+    Err(io::Error::other("the reading of the log was ended").into())
 }
 
 /// A file that is there.

@@ -109,6 +109,7 @@ impl Replay {
         world: &World,
         judged: Judged,
     ) -> Result<(), RecoveryError> {
+        self.let_go(judged.known);
         let mut gathered = Gathered::default();
         for item in judged.items {
             let place = |offset: u64| {
@@ -173,6 +174,15 @@ impl Replay {
             }
         }
         self.flush(world, &mut gathered).await
+    }
+
+    /// Of what was read, everything before `known` is on the disk: it is not written anew, and its buffers are let go of.
+    fn let_go(&mut self, known: u64) {
+        // They lie in the order of the stream.
+        let synced = self
+            .tail
+            .partition_point(|(header, _)| header.offset < known);
+        self.tail.drain(..synced);
     }
 
     /// A record of this partition, to this position, is damaged.
@@ -328,8 +338,9 @@ impl Replay {
         Ok(())
     }
 
-    /// What came of it.
-    pub(super) fn finish(self) -> Recovered {
+    /// What came of it: everything before `known` was synced.
+    pub(super) fn finish(mut self, known: u64) -> Recovered {
+        self.let_go(known);
         let mut recovered = Recovered {
             lost: self.lost,
             dropped: self.dropped.into_iter().collect(),

@@ -7,7 +7,7 @@ use std::{
 
 use glint_world::Disk;
 
-use super::RecoveryError;
+use super::{RecoveryError, plain::Doubt};
 use crate::log::{
     segment::{self, Damage, Item},
     volume::Manifest,
@@ -91,6 +91,8 @@ pub(super) struct Stream {
     held: VecDeque<Read>,
     known: u64,
     end: u64,
+    /// What lies before was applied.
+    applied: u64,
     /// Whether the end was found: nothing beyond it counts.
     ended: bool,
     /// The highest of any segment so far.
@@ -101,9 +103,21 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A stream of which everything before `known` was on the disk.
+    #[cfg(test)]
     pub(super) fn new(known: u64) -> Self {
         Self {
             known,
+            ..Self::default()
+        }
+    }
+
+    /// What is left of a stream of which everything before `known` was on the disk, when what is plain was applied.
+    pub(super) fn after(known: u64, plain: Doubt) -> Self {
+        Self {
+            known: known.max(plain.known),
+            end: plain.at,
+            applied: plain.at,
+            life: plain.life,
             ..Self::default()
         }
     }
@@ -124,7 +138,9 @@ impl Stream {
     }
 
     /// Takes the next segment; gives one that can be judged now.
-    pub(super) fn push(&mut self, read: Read) -> Option<Judged> {
+    pub(super) fn push(&mut self, mut read: Read) -> Option<Judged> {
+        let applied = self.applied;
+        read.items.retain(|item| item.range().start >= applied);
         if read.life.is_some_and(|life| life < self.life) {
             // Left behind by a process that wrote it anew elsewhere and was ended before it could remove it.
             return None;

@@ -16,8 +16,9 @@ use crate::log::{
     segment::{self, SegmentHeader},
 };
 
-/// Bytes that are appended at once at most: what waits behind them is not kept waiting long.
-const BATCH_BYTES: u64 = 4 << 20;
+/// Bytes that are appended at once, and one record more at most: what waits behind them is not kept waiting long, and they are
+/// written while the processor's cache has them.
+const BATCH_BYTES: u64 = 1 << 20;
 /// Payloads up to this many bytes are copied behind their header rather than handed over by themselves.
 const SMALL: usize = 4 << 10;
 /// How long a full disk is left alone before it is tried again.

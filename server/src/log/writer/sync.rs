@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::{Shared, Stream, lock};
 
-/// Bytes that may be appended without a sync.
-const UNSYNCED_BYTES: u64 = 32 << 20;
+/// Bytes that may be appended without a sync. What was not known to be synced is written anew at the next start.
+const UNSYNCED_BYTES: u64 = 8 << 20;
 
 impl Stream {
     /// Whether a sync is to begin at once.
