@@ -45,19 +45,31 @@ pub(crate) fn main(folder: &Path, quick: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads all files of a folder, adds them to values as f32, and prints the bytes per second as JSON: what a replay cannot
-/// be faster than.
+/// Reads the log and the snapshots of a data directory, adds them to values as f32, and prints the bytes per second as JSON:
+/// what a replay cannot be faster than.
 pub(crate) fn read_and_add(folder: &Path) -> anyhow::Result<()> {
+    // Their server lives: it may replace other files of the directory meanwhile.
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name()));
+    let mut names = names.collect::<anyhow::Result<Vec<_>>>()?;
+    names.retain(|name| {
+        let name = name.to_string_lossy();
+        let read_at_a_start = name.starts_with("log-") || name.starts_with("snapshot-");
+        read_at_a_start && !name.ends_with(".partial")
+    });
+    anyhow::ensure!(
+        !names.is_empty(),
+        "{} has no log and no snapshots",
+        folder.display()
+    );
+    names.sort();
     let mut values = vec![0.0_f32; VALUES];
     let mut buffer = vec![0_u8; WRITE];
     let start = Instant::now();
     let (mut total, mut at) = (0, 0);
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if !entry.metadata()?.is_file() {
-            continue;
-        }
-        let mut file = File::open(entry.path())?;
+    for name in names {
+        let path = folder.join(name);
+        let mut file =
+            File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {
