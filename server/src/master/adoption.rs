@@ -54,7 +54,7 @@ pub(crate) struct Adopting {
 /// # Errors
 /// `retry` for a server that cannot say which cluster this is.
 pub(crate) fn check_first(request: &Register) -> Result<(), ErrorBody> {
-    if request.cluster.is_some() && !request.copies.is_empty() {
+    if request.cluster.is_some() && has_anything(request) {
         return Ok(());
     }
     Err(ErrorBody::new(
@@ -104,7 +104,12 @@ pub(crate) fn not_yet(adopting: &Adopting, name: &str) -> ErrorBody {
 
 /// Whether a server has heard that this is its master: what it reported before may be changed by a late order of the one before.
 pub(crate) fn knows(state: &State, request: &Register) -> bool {
-    request.copies.is_empty() || request.term == state.term
+    !has_anything(request) || request.term == state.term
+}
+
+/// Whether a server has partitions, though their values be lost.
+fn has_anything(request: &Register) -> bool {
+    !(request.copies.is_empty() && request.lost.is_empty())
 }
 
 /// Takes what a server reports; the names of the models that serve from now on. The server is registered already.
@@ -123,7 +128,7 @@ pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
     for found in now.models.values_mut() {
         found.forget(&request.server);
     }
-    now.models.retain(|_, found| !found.copies.is_empty());
+    now.models.retain(|_, found| !found.is_empty());
     if !knows(state, request) {
         now.servers.remove(&request.server);
         state.adopting = Some(adopting);
@@ -161,9 +166,25 @@ pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
                 .find(|held| (held.incarnation, held.partition) == (incarnation, copy.partition))
                 .map(|held| held.with.clone()),
         };
-        now.enter(request, incarnation, copy.partition, found);
+        if let Some(model) = now.partition_of(request, incarnation, copy.partition) {
+            model.enter(copy.partition, found);
+        }
     }
-    now.models.retain(|_, found| !found.copies.is_empty());
+    // Of a model of which only that is known, it is known still.
+    for lost in &request.lost {
+        let is_known = state.model(lost.incarnation.model).is_some();
+        let deleted = state
+            .tombstones
+            .iter()
+            .any(|t| t.covers(lost.incarnation));
+        if !is_known
+            && !deleted
+            && let Some(model) = now.partition_of(request, lost.incarnation, lost.partition)
+        {
+            model.lost.insert(lost.partition, request.server.clone());
+        }
+    }
+    now.models.retain(|_, found| !found.is_empty());
     let mut live = Vec::new();
     while let Some((incarnation, found)) = now.next_complete(state) {
         match make(state, incarnation, &found, Uncertain::Refuse) {
@@ -194,13 +215,13 @@ impl Adopting {
         }
     }
 
-    fn enter(
+    /// The model of a partition that a server reports; none if the report does not count.
+    fn partition_of(
         &mut self,
         request: &Register,
         incarnation: Incarnation,
         partition: u32,
-        copy: FoundCopy,
-    ) {
+    ) -> Option<&mut Found> {
         let generations = Incarnation {
             generation: 0,
             ..incarnation
@@ -212,7 +233,7 @@ impl Adopting {
         if newest.is_some_and(|(i, _)| i.generation > incarnation.generation) {
             let why = "a later generation of the model was reported";
             self.orphan(incarnation, &request.server, why);
-            return;
+            return None;
         }
         let older: Vec<Incarnation> = self
             .models
@@ -230,24 +251,22 @@ impl Adopting {
             let Some(held) = spec.filter(|m| m.spec.validate().is_ok()) else {
                 let why = "the server does not say what the model is";
                 self.orphan(incarnation, &request.server, why);
-                return;
+                return None;
             };
             if self.models.len() + self.live.len() >= MAX_MODELS {
                 self.orphan(incarnation, &request.server, "there are too many models");
-                return;
+                return None;
             }
             self.models
                 .insert(incarnation, Found::of(held.spec.clone()));
         }
-        let Some(found) = self.models.get_mut(&incarnation) else {
-            return;
-        };
-        if partition >= found.spec.partition_count {
-            let why = format!("partition {partition} is not one of '{}'", found.spec.name);
+        let spec = &self.models.get(&incarnation)?.spec;
+        if partition >= spec.partition_count {
+            let why = format!("partition {partition} is not one of '{}'", spec.name);
             self.orphan(incarnation, &request.server, &why);
-            return;
+            return None;
         }
-        found.enter(partition, copy);
+        self.models.get_mut(&incarnation)
     }
 
     /// Takes out a model that may serve: it is whole, and no later one of its name has been reported.
@@ -322,13 +341,17 @@ fn make(
         })
         .collect();
     let all = found.copies.values().flatten();
-    let servers: BTreeSet<ServerId> = all.map(|copy| copy.server.clone()).collect();
+    let all = all.map(|copy| &copy.server).chain(found.lost.values());
+    let servers: BTreeSet<ServerId> = all.cloned().collect();
     let servers: Vec<ServerId> = servers.into_iter().collect();
-    // What nobody has is looked for at the first: it answers `lost`.
     let place = |id: &ServerId| servers.binary_search(id).unwrap_or(0) as u32;
-    let holders: Vec<u32> = chosen
-        .iter()
-        .map(|copy| copy.map_or(0, |copy| place(&copy.server)))
+    // What nobody has is looked for where it is known to be lost, or at the first: it answers `lost`.
+    let holders: Vec<u32> = (0..count)
+        .zip(&chosen)
+        .map(|(partition, copy)| {
+            let server = copy.map(|copy| &copy.server);
+            server.or(found.lost.get(&partition)).map_or(0, place)
+        })
         .collect();
     let (epoch, revision) = (state.fresh_epoch(), state.fresh_revision());
     let (mut copies, mut rest) = (BTreeMap::new(), Vec::new());
@@ -422,9 +445,10 @@ pub(crate) fn finish(state: &mut State, uncertain: Uncertain) -> Result<Adoption
                 end.not_taken(incarnation, rest);
             }
             Err(why) => {
-                let copy = found.copies.values().flatten().next();
-                if let Some(copy) = copy {
-                    end.orphan(incarnation, &copy.server, &why);
+                let copies = found.copies.values().flatten();
+                let mut servers = copies.map(|copy| &copy.server).chain(found.lost.values());
+                if let Some(server) = servers.next() {
+                    end.orphan(incarnation, server, &why);
                 }
             }
         }

@@ -138,6 +138,9 @@ struct FileFound {
     /// Per copy: the epoch of whom it follows, and if it is the holder's, whom it waits for.
     #[serde(default)]
     words: Vec<(Epoch, Option<Vec<ServerId>>)>,
+    /// Partitions whose values are known to be lost, and who knows it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    lost: BTreeMap<u32, ServerId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,6 +270,7 @@ impl From<&Adopting> for FileAdopting {
                 spec: found.spec.clone(),
                 copies: copies(found),
                 words: words(found),
+                lost: found.lost.clone(),
             });
         Self {
             cluster_known: adopting.cluster_known,
@@ -283,6 +287,7 @@ impl From<FileAdopting> for Adopting {
         let models = file.models.into_iter().map(|found| {
             let mut words = found.words.into_iter();
             let mut entered = Found::of(found.spec);
+            entered.lost = found.lost;
             for (partition, server, epoch, of, at) in found.copies {
                 let (follows, with) = words.next().unwrap_or_default();
                 let copy = FoundCopy {

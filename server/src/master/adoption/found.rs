@@ -16,6 +16,8 @@ pub(crate) struct Found {
     pub(crate) spec: ModelSpec,
     /// Per partition its copies, one per server.
     pub(crate) copies: BTreeMap<u32, Vec<FoundCopy>>,
+    /// Per partition a server that knows its values to be lost.
+    pub(crate) lost: BTreeMap<u32, ServerId>,
 }
 
 /// A copy of a partition.
@@ -43,7 +45,13 @@ impl Found {
         Self {
             spec,
             copies: BTreeMap::new(),
+            lost: BTreeMap::new(),
         }
+    }
+
+    /// Whether nobody has reported anything of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.copies.is_empty() && self.lost.is_empty()
     }
 
     /// Enters a copy; one server has one.
@@ -59,6 +67,7 @@ impl Found {
             copies.retain(|copy| copy.server != *server);
             !copies.is_empty()
         });
+        self.lost.retain(|_, known| known != server);
     }
 
     /// The copies of a partition.

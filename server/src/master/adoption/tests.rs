@@ -1,6 +1,6 @@
 use glint_protocol::{
     Boot, ClusterId, Durability, ModelId, OsBoot, Partitions, Position, VolumeId,
-    control::{CopyReport, HeldCopy, HeldModel, Volume},
+    control::{CopyReport, HeldCopy, HeldModel, LostCopy, Volume},
 };
 
 use super::*;
@@ -94,6 +94,18 @@ fn hear(state: &mut State, request: &Register) -> Findings {
         ..request.clone()
     };
     register(state, &again, &BTreeSet::new()).unwrap()
+}
+
+/// The server knows the values of these partitions to be lost, and has nothing else.
+fn lost(mut request: Register, partitions: &[(Incarnation, u32)]) -> Register {
+    let losses = partitions.iter();
+    request.lost = losses
+        .map(|&(incarnation, partition)| LostCopy {
+            incarnation,
+            partition,
+        })
+        .collect();
+    request
 }
 
 fn end(state: &mut State) -> Result<Adoption, ErrorBody> {
@@ -422,4 +434,31 @@ fn what_was_found_on_a_disk_waits_for_the_end_since_it_may_be_of_a_model_that_wa
     assert!(hear(&mut state, &second).adopted.is_empty());
     end(&mut state).unwrap();
     assert_eq!(state.models["w"].incarnation, new.0);
+}
+
+#[test]
+fn a_model_of_which_only_its_loss_is_known_is_lost_and_not_gone() {
+    let mut state = empty();
+    let (key, w) = (incarnation(1, 1), spec("w", 2));
+    let other = (incarnation(2, 1), &spec("v", 1));
+    let bare = lost(says("s1", &[(key, &w)], &[]), &[(key, 0), (key, 1)]);
+    hear(&mut state, &bare);
+    hear(&mut state, &says("s2", &[other], &[(other.0, 0, 5, 5, 3)]));
+    assert!(state.model(key.model).is_none());
+    let summary = end(&mut state).unwrap();
+    let of_w = summary.models.iter().find(|m| m.name == "w").unwrap();
+    assert_eq!((of_w.found, of_w.live), (0, true));
+    let model = state.model(key.model).unwrap();
+    assert_eq!(model.lost.len(), 2);
+    assert_eq!(model.holder(0), &id("s1"));
+}
+
+#[test]
+fn what_another_server_has_is_taken_whoever_has_lost_it() {
+    let mut state = empty();
+    let (key, w) = (incarnation(1, 1), spec("w", 1));
+    hear(&mut state, &lost(says("s1", &[(key, &w)], &[]), &[(key, 0)]));
+    hear(&mut state, &says("s2", &[(key, &w)], &[(key, 0, 5, 5, 3)]));
+    let model = state.model(key.model).unwrap();
+    assert_eq!((model.lost.len(), model.holder(0)), (0, &id("s2")));
 }

@@ -40,6 +40,7 @@ fn a_state_survives_its_file() {
             }],
         )]
         .into(),
+        lost: [(1, ServerId("s3".into()))].into(),
     };
     state.adopting = Some(Arc::new(Adopting {
         cluster_known: true,
