@@ -25,6 +25,7 @@ use crate::{
 /// Offers an attachment; the answer says what the follower lacks.
 pub(super) fn offer(slot: &Slot, epoch: Epoch, member: &mut Member) {
     member.phase = Phase::Offered;
+    member.known = false;
     member.has = None;
     member.promised = 0;
     member.behind = None;
@@ -87,12 +88,18 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
             attached(state, &slot, held, at, last, own);
         }
         Outcome::Has(position) => {
+            member.known = true;
             member.has = member.has.max(Some(position));
             slot.safe.report(member.session, position);
             if member.role == CopyRole::Learner && !member.waits {
+                if member.promised <= state.origin.passed() {
+                    // Only its promise is missing: the next beacon would ask for it late.
+                    member.peer.beacon_now();
+                }
                 state.copies_changed.notify_one();
             }
         }
+        Outcome::Pending => member.known = true,
         Outcome::Stranger if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) => {
             offer_anew(state, &slot, epoch, member);
         }
@@ -104,7 +111,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
             member.phase = Phase::Gone;
             state.copies_changed.notify_one();
         }
-        Outcome::Attached(_) | Outcome::Pending | Outcome::Stranger | Outcome::Refused(_) => {}
+        Outcome::Attached(_) | Outcome::Stranger | Outcome::Refused(_) => {}
     }
 }
 
@@ -133,6 +140,7 @@ fn attached(
         }
         // What it has as the model's durability asks for, it reports by itself.
         held.members[at].phase = Phase::Streaming;
+        held.members[at].known = true;
         peer.beacon_now();
     } else if let Some(begin) = begin(state, slot, held) {
         peer.send(Frame::new(key, epoch, session, Content::Begin(begin)));
@@ -179,7 +187,6 @@ pub(super) fn send_piece(slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
     if next >= count {
         member.phase = Phase::Streaming;
         peer.send(frame(Content::End));
-        peer.beacon_now();
         return None;
     }
     let end = (next + size).min(count);

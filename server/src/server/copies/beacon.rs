@@ -62,7 +62,7 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
     for slot in slots {
         let held = slot.lock();
         if held.is_holder() {
-            let of_it = held.members.iter().filter(|m| m.peer.is(peer));
+            let of_it = held.members.iter().filter(|m| m.known && m.peer.is(peer));
             let attached =
                 of_it.filter(|m| matches!(m.phase, Phase::Sending { .. } | Phase::Streaming));
             attachments.extend(attached.map(|m| Attachment {

@@ -178,6 +178,7 @@ fn set_members(
                 role: place.role,
                 session: state.next_session(),
                 phase: Phase::New,
+                known: false,
                 waits: false,
                 given_up: false,
                 has: None,

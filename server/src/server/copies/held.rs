@@ -50,6 +50,8 @@ pub(super) struct Member {
     /// The attachment: what is said by it about another counts for nothing.
     pub(super) session: u64,
     pub(super) phase: Phase,
+    /// Whether it knows the attachment: before that, a beacon that is faster than what begins it would be that of a stranger.
+    pub(super) known: bool,
     /// Whether acknowledgements wait for its word: it is in sync, or is asked to be added.
     pub(super) waits: bool,
     /// Whether the master is to be asked to take it out of the in-sync set.

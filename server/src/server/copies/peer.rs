@@ -135,6 +135,11 @@ impl Peer {
         taken
     }
 
+    /// Bytes that wait for a stream.
+    pub(super) fn waiting(&self, stream: usize) -> usize {
+        lock(&self.0.streams[stream].queue).bytes
+    }
+
     /// Does not send what waits of an attachment.
     pub(super) fn forget(&self, key: Key, session: u64) {
         let mut queue = lock(&self.0.streams[Self::stream(key)].queue);

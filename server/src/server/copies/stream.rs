@@ -37,15 +37,7 @@ pub(super) async fn run(state: Arc<State>, peer: Peer, stream: usize) {
 async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
     let mut next_piece = Instant::now();
     loop {
-        let feeding = peer.feeding(stream);
-        if let Some(slot) = &feeding
-            && Instant::now() >= next_piece
-        {
-            match attach::send_piece(slot, peer) {
-                Some(bytes) => next_piece = Instant::now() + state.move_rate.take(bytes),
-                None => peer.fed(stream),
-            }
-        }
+        feed(state, peer, stream, &mut next_piece);
         let frames = peer.take(stream, BATCH);
         if !frames.is_empty() {
             let answers = exchange(state, peer, &frames).await;
@@ -59,6 +51,19 @@ async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
                 () = tokio::time::sleep_until(next_piece) => {}
             },
             None => peer.woken(stream).await,
+        }
+    }
+}
+
+/// Puts pieces of states behind what waits, up to what goes out at once, as far as the rate allows.
+fn feed(state: &State, peer: &Peer, stream: usize, next_piece: &mut Instant) {
+    while peer.waiting(stream) < BATCH
+        && Instant::now() >= *next_piece
+        && let Some(slot) = peer.feeding(stream)
+    {
+        match attach::send_piece(&slot, peer) {
+            Some(bytes) => *next_piece = Instant::now() + state.move_rate.take(bytes),
+            None => peer.fed(stream),
         }
     }
 }
