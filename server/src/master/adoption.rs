@@ -173,10 +173,7 @@ pub(crate) fn take(state: &mut State, request: &Register) -> Vec<String> {
     // Of a model of which only that is known, it is known still.
     for lost in &request.lost {
         let is_known = state.model(lost.incarnation.model).is_some();
-        let deleted = state
-            .tombstones
-            .iter()
-            .any(|t| t.covers(lost.incarnation));
+        let deleted = state.tombstones.iter().any(|t| t.covers(lost.incarnation));
         if !is_known
             && !deleted
             && let Some(model) = now.partition_of(request, lost.incarnation, lost.partition)

@@ -2,10 +2,12 @@
 //!
 //! - `slot`: one partition and what belongs to it, and all of them by model
 //! - `find`: the partition that a request names, or why it is not here
+//! - `forwarding`: where partitions went that are not here any more
 //! - `report`: what the master is told
 //! - `tombstones`: why what was dropped is gone
 
 mod find;
+mod forwarding;
 mod report;
 mod slot;
 mod tombstones;
@@ -39,6 +41,7 @@ use crate::{
     log::{Log, LogOptions, volume::Manifest},
     partition::Loss,
 };
+use forwarding::Forwarding;
 pub(super) use slot::{Model, Models, Slot};
 pub(super) use tombstones::Tombstones;
 
@@ -102,6 +105,8 @@ pub(super) struct State {
     sessions: AtomicU64,
     /// The servers whose beacons this one has heard: which start of each, and when.
     holders: Mutex<BTreeMap<ServerId, (Boot, Instant)>>,
+    /// Where partitions went that were let go.
+    forwarding: Mutex<Forwarding>,
     /// Copies that were let go, and where in the log that is said, until their files are gone.
     released: Mutex<Vec<((Incarnation, u32), u64)>>,
 }
@@ -185,6 +190,7 @@ impl State {
             pulse: Mutex::default(),
             sessions: AtomicU64::new(1),
             holders: Mutex::default(),
+            forwarding: Mutex::default(),
             released: Mutex::default(),
         }
     }
@@ -290,6 +296,13 @@ impl State {
                 })
             })
             .collect()
+    }
+
+    /// Where partitions went that were let go.
+    pub(super) fn forwarding(&self) -> MutexGuard<'_, Forwarding> {
+        self.forwarding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies that were let go and whose files may still be there.

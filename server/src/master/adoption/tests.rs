@@ -457,7 +457,10 @@ fn a_model_of_which_only_its_loss_is_known_is_lost_and_not_gone() {
 fn what_another_server_has_is_taken_whoever_has_lost_it() {
     let mut state = empty();
     let (key, w) = (incarnation(1, 1), spec("w", 1));
-    hear(&mut state, &lost(says("s1", &[(key, &w)], &[]), &[(key, 0)]));
+    hear(
+        &mut state,
+        &lost(says("s1", &[(key, &w)], &[]), &[(key, 0)]),
+    );
     hear(&mut state, &says("s2", &[(key, &w)], &[(key, 0, 5, 5, 3)]));
     let model = state.model(key.model).unwrap();
     assert_eq!((model.lost.len(), model.holder(0)), (0, &id("s2")));

@@ -86,6 +86,12 @@ impl Answering {
         now >= from && now < until
     }
 
+    /// Whether what had to be waited for is over.
+    pub(in crate::server) fn has_begun(&self, origin: &Origin) -> bool {
+        let from = self.from.load(Ordering::Acquire);
+        from == 0 || origin.passed() >= from
+    }
+
     /// It may not answer before.
     pub(in crate::server) fn wait_until(&self, micros: u64) {
         self.from.store(micros, Ordering::Release);

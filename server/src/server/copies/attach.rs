@@ -11,7 +11,7 @@ use bytes::Bytes;
 use glint_protocol::{Epoch, Position, copies::CopyRole};
 
 use super::{
-    configure,
+    configure, detach,
     held::{Held, Member, Phase},
     peer::Peer,
     wire::{Answer, Answers, Content, Frame, Outcome},
@@ -69,7 +69,10 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
                 model = %slot.description.model, partition = key.1, %epoch, %higher,
                 "another server holds a partition at a higher epoch; not serving it any more"
             );
-            configure::depose(state, &slot, &mut held, higher, None);
+            if configure::depose(state, &slot, &mut held, higher, None) {
+                // Most often it is that one that says so.
+                detach::give_way(state, &slot, epoch, peer.clone());
+            }
         }
         return;
     }

@@ -155,7 +155,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
                 return Outcome::Refused(held.known_epoch());
             }
             if is_attached(state, &slot, &held, epoch, session) {
-                held.promised = Some(now);
+                held.promised = Some((now, epoch));
                 held.note_beacon(now, waits);
                 return if slot.is_installed() {
                     Outcome::Has(slot.safe.own())
@@ -175,7 +175,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
     })
 }
 
-/// The holder before has ceased to serve in favour of this server: nothing has to be waited for.
+/// A holder has ceased to serve: if it is the one whose lease is waited for, that is over.
 ///
 /// # Errors
 /// As [`hear_beacon`].
@@ -185,8 +185,9 @@ pub(in crate::server) fn hear_yield(state: &State, word: &[u8]) -> Result<(), Er
     state.greets(&word.hello)?;
     if let Some(slot) = state.slot((word.incarnation, word.partition)) {
         let mut held = slot.lock();
-        held.yielded = held.yielded.max(word.epoch);
-        if held.is_holder() && held.epoch() == word.epoch {
+        held.yielded = held.yielded.max(word.ceased);
+        if held.awaited.is_some_and(|awaited| awaited <= word.ceased) {
+            held.awaited = None;
             slot.answering.wait_until(0);
             slot.safe.look_again();
         }

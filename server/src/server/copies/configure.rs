@@ -108,17 +108,18 @@ fn dismiss(slot: &Slot, held: &mut Held) {
 /// From a follower to the holder: it answers once the promise that it gave to the holder before has ended.
 fn promote(state: &Arc<State>, slot: &Arc<Slot>, held: &mut Held, order: &HeldPartition) {
     held.role = Role::Holder;
-    held.hint = None;
+    (held.hint, held.ceased) = (None, None);
     held.inherited = held.position();
     let lease = state.pulse().lease_ms * 1000;
     // A start that has forgotten its promises keeps all that it may have given.
     let forgotten = slot.recovered && !order.copies.is_empty();
-    let promised = held
-        .promised
-        .map(|at| state.origin.micros(at) + lease)
-        .or(forgotten.then_some(lease));
+    let known = held.promised;
+    let promised = known
+        .map(|(at, to)| (state.origin.micros(at) + lease, to))
+        .or(forgotten.then_some((lease, Epoch(order.epoch.0.saturating_sub(1)))));
     match promised {
-        Some(until) if held.yielded < order.epoch => {
+        Some((until, to)) if held.yielded < to => {
+            held.awaited = Some(to);
             slot.answering.wait_until(until);
             look_again_at(state, slot, until);
         }
@@ -221,13 +222,18 @@ pub(in crate::server) fn follow(
         epoch: order.epoch,
     };
     let epoch = held.epoch();
+    if held.known_epoch() <= order.epoch
+        && let Some(ceased) = held.ceased.take()
+    {
+        // Who told that another holds it need not have been that one.
+        give_way(state, slot, ceased, holder);
+    }
     match &mut held.role {
         Role::Holder if epoch < order.epoch => {
-            let served = held.loss().is_none();
-            depose(state, slot, &mut held, order.epoch, Some(hint));
+            let may_yield = depose(state, slot, &mut held, order.epoch, Some(hint));
             drop(held);
-            if served {
-                detach::give_way(state, slot, order.epoch, holder);
+            if may_yield {
+                give_way(state, slot, epoch, holder);
             }
         }
         Role::Holder => {}
@@ -250,14 +256,25 @@ pub(in crate::server) fn follow(
     }
 }
 
-/// Ceases to be the holder: another is, at this epoch. What waits for a verdict gets none.
+/// Tells another server, unless it is this one, that it need not wait for what this one held at this epoch.
+fn give_way(state: &Arc<State>, slot: &Slot, ceased: Epoch, to: &copies::Peer) {
+    if to.id != state.id
+        && let Some(peer) = state.peers.to(state, to)
+    {
+        detach::give_way(state, slot, ceased, peer);
+    }
+}
+
+/// Ceases to be the holder: another is, at this epoch. What waits for a verdict gets none. Whether nobody need wait for what this
+/// server held: while it waited itself for the one before, that one may serve still.
 pub(super) fn depose(
     state: &State,
     slot: &Slot,
     held: &mut Held,
     epoch: Epoch,
     hint: Option<Hint>,
-) {
+) -> bool {
+    let may_yield = held.loss().is_none() && slot.answering.has_begun(&state.origin);
     let holder: Option<ServerId> = hint.as_ref().map(|hint| hint.server.clone());
     tracing::info!(
         model = %slot.description.model, partition = slot.description.partition, %epoch,
@@ -270,9 +287,12 @@ pub(super) fn depose(
     });
     held.members.clear();
     held.forget_beacons();
+    held.ceased = (may_yield && hint.is_none()).then(|| held.epoch());
     held.hint = hint;
+    held.awaited = None;
     slot.answering.leased_until(None);
     slot.answering.wait_until(0);
     slot.safe.depose();
     state.copies_changed.notify_one();
+    may_yield
 }

@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use glint_protocol::{Durability, Epoch, ErrorBody, ErrorCode, copies};
+use glint_protocol::{Durability, Epoch, ErrorBody, ErrorCode};
 use glint_world::{Disk, disk::unsynced, http::Frames};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{
     held::{Member, Phase, Role},
+    peer::Peer,
     stream::post,
     wire::{Content, Frame, Key, Yield},
 };
@@ -36,14 +37,8 @@ pub(super) fn order(slot: &Slot, epoch: Epoch, member: &mut Member) {
     member.peer.send(frame);
 }
 
-/// Tells the new holder that this server has ceased to serve.
-pub(super) fn give_way(state: &Arc<State>, slot: &Arc<Slot>, epoch: Epoch, to: &copies::Peer) {
-    if to.id == state.id {
-        return;
-    }
-    let Some(peer) = state.peers.to(state, to) else {
-        return;
-    };
+/// Tells another server that this one has ceased to serve what it held at this epoch.
+pub(super) fn give_way(state: &Arc<State>, slot: &Slot, ceased: Epoch, peer: Peer) {
     let (incarnation, partition) = slot.key();
     let inside = Arc::clone(state);
     state.spawn(async move {
@@ -51,7 +46,7 @@ pub(super) fn give_way(state: &Arc<State>, slot: &Arc<Slot>, epoch: Epoch, to: &
             hello: peer.hello(&inside),
             incarnation,
             partition,
-            epoch,
+            ceased,
         };
         let Ok(body) = serde_json::to_vec(&word) else {
             return;
@@ -114,6 +109,9 @@ async fn drop_whole(
         };
         if later {
             return Ok(false);
+        }
+        if let Some(hint) = held.hint.clone() {
+            state.forwarding().put(key, hint);
         }
     }
     let mut models = state.models.load().by_incarnation.clone();

@@ -99,13 +99,17 @@ pub(in crate::server) struct Held {
     pub(super) tail: Option<Tail>,
     /// What it had when it became the holder: any of it may have been acknowledged.
     pub(super) inherited: Position,
-    /// When this follower last promised its holder not to serve.
-    pub(super) promised: Option<Instant>,
+    /// When this follower last promised its holder not to serve, and at which epoch that one holds.
+    pub(super) promised: Option<(Instant, Epoch)>,
+    /// The epoch of the holder before, while the end of its lease is waited for.
+    pub(super) awaited: Option<Epoch>,
     /// When the last beacon came that said that acknowledgements wait for this copy.
     waited_for: Option<Instant>,
     /// This copy has everything that was acknowledged before.
     whole_at: Option<Instant>,
-    /// The holder before has ceased to serve in favour of this epoch: its lease is not waited for.
+    /// At which epoch this server held it until it heard that another does; cleared once who that is was told so.
+    pub(super) ceased: Option<Epoch>,
+    /// The holder of this epoch has ceased to serve: its lease is not waited for.
     pub(super) yielded: Epoch,
     /// Who holds it, as far as this server knows.
     pub(super) hint: Option<Hint>,
@@ -141,6 +145,8 @@ impl Held {
             inherited: Position(0),
             tail: keeps_tail.then(|| Tail::new(description.value_bytes())),
             promised: None,
+            awaited: None,
+            ceased: None,
             waited_for: None,
             whole_at: None,
             yielded: Epoch(0),

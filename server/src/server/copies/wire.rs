@@ -93,14 +93,13 @@ pub(in crate::server) struct Heard {
     pub(super) outcomes: Vec<Outcome>,
 }
 
-/// A holder that was deposed to the new one: it has ceased to serve.
+/// A holder that was deposed to the new one: it has ceased to serve, whose epoch this was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::server) struct Yield {
     pub(super) hello: Hello,
     pub(super) incarnation: Incarnation,
     pub(super) partition: u32,
-    /// The epoch of the new holder.
-    pub(super) epoch: Epoch,
+    pub(super) ceased: Epoch,
 }
 
 /// Bytes of a frame's header: kind 0, partition 4, generation 8, length 12 (u32 each), model 16, epoch 24, session 32,

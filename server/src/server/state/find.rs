@@ -27,12 +27,12 @@ impl State {
         }
         let incarnation = header.incarnation;
         let Some(model) = models.by_incarnation.get(&incarnation) else {
-            return Err(self.unknown(models, incarnation));
+            return Err(self.unknown(models, header));
         };
         match model.slots.get(header.partition as usize) {
             Some(Some(slot)) => Ok(slot),
-            Some(None) => Err(ErrorBody::new(
-                ErrorCode::StaleMap,
+            Some(None) => Err(self.elsewhere(
+                header,
                 format!(
                     "server {} does not hold partition {} of model '{}'; take a fresh map",
                     self.id, header.partition, model.spec.name
@@ -50,7 +50,14 @@ impl State {
         }
     }
 
-    fn unknown(&self, models: &Models, incarnation: Incarnation) -> ErrorBody {
+    /// Another server has it: who, if it was let go of here.
+    fn elsewhere(&self, header: &GroupHeader, message: String) -> ErrorBody {
+        let hint = self.forwarding().of((header.incarnation, header.partition));
+        ErrorBody::new(ErrorCode::StaleMap, message).with(|detail| detail.hint = hint)
+    }
+
+    fn unknown(&self, models: &Models, header: &GroupHeader) -> ErrorBody {
+        let incarnation = header.incarnation;
         let gone = |reason, what: String| {
             ErrorBody::new(ErrorCode::Gone, what).with(|detail| detail.reason = Some(reason))
         };
@@ -94,8 +101,8 @@ impl State {
                 ),
             ),
             // It may have had partitions of it that have moved since: what became of the model only the master knows.
-            None => ErrorBody::new(
-                ErrorCode::StaleMap,
+            None => self.elsewhere(
+                header,
                 format!(
                     "server {} holds nothing of model {incarnation}; take a fresh map",
                     self.id
