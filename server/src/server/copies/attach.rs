@@ -13,7 +13,7 @@ use glint_protocol::{Epoch, Position, copies::CopyRole};
 use super::{
     configure, detach,
     held::{Held, Member, Phase},
-    peer::Peer,
+    peer::{Peer, Way},
     wire::{Answer, Answers, Content, Frame, Outcome},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn offer(slot: &Slot, epoch: Epoch, member: &mut Member) {
     member.promised = 0;
     member.behind = None;
     let frame = Frame::new(slot.key(), epoch, member.session, Content::Offer);
-    member.peer.send(frame);
+    member.send(frame);
 }
 
 /// Begins another attachment of the same follower, since what it has is not what was sent.
@@ -43,10 +43,30 @@ pub(super) fn offer_anew(state: &State, slot: &Slot, epoch: Epoch, member: &mut 
     offer(slot, epoch, member);
 }
 
-/// Takes what a follower has answered.
-pub(super) fn answered(state: &Arc<State>, peer: &Peer, answers: Answers) {
+/// Takes what a follower has answered to what was sent this way.
+pub(super) fn answered(state: &Arc<State>, peer: &Peer, way: Way, answers: Answers) {
     for answer in answers.answers {
+        if way == Way::Bulk {
+            go_live(state, peer, &answer);
+        }
         take(state, peer, &answer);
+    }
+}
+
+/// From when its state was answered on, the records of an attachment do not wait behind the states of others.
+fn go_live(state: &State, peer: &Peer, answer: &Answer) {
+    let key = (answer.incarnation, answer.partition);
+    let Some(slot) = state.slot(key) else {
+        return;
+    };
+    let mut held = slot.lock();
+    let mut members = held.members.iter_mut();
+    let of_it = |m: &&mut Member| m.peer.is(peer) && m.session == answer.session;
+    if let Some(member) = members.find(of_it)
+        && member.phase == Phase::Ending
+        && peer.go_live(key, member.session)
+    {
+        member.phase = Phase::Streaming;
     }
 }
 
@@ -103,7 +123,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
             }
         }
         Outcome::Pending => member.known = true,
-        Outcome::Stranger if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) => {
+        Outcome::Stranger if member.is_attached() => {
             offer_anew(state, &slot, epoch, member);
         }
         // Who held it until now may not have heard yet that it does not any more: it is told again after a while.
@@ -135,20 +155,25 @@ fn attached(
         }
         held.tail.as_ref()?.since(last)
     });
-    let member = &held.members[at];
-    let (session, peer) = (member.session, member.peer.clone());
+    let begin = if since.is_none() {
+        begin(state, slot, held)
+    } else {
+        None
+    };
+    let member = &mut held.members[at];
+    let session = member.session;
     if let Some(records) = since {
+        member.phase = Phase::Streaming;
+        member.known = true;
         for (header, payload) in records {
-            peer.send(Frame::append(key, epoch, session, header, payload));
+            member.send(Frame::append(key, epoch, session, header, payload));
         }
         // What it has as the model's durability asks for, it reports by itself.
-        held.members[at].phase = Phase::Streaming;
-        held.members[at].known = true;
-        peer.beacon_now();
-    } else if let Some(begin) = begin(state, slot, held) {
-        peer.send(Frame::new(key, epoch, session, Content::Begin(begin)));
-        held.members[at].phase = Phase::Sending { next: 0 };
-        peer.feed(slot);
+        member.peer.beacon_now();
+    } else if let Some(begin) = begin {
+        member.phase = Phase::Sending { next: 0 };
+        member.send(Frame::new(key, epoch, session, Content::Begin(begin)));
+        member.peer.feed(slot);
     }
 }
 
@@ -188,17 +213,18 @@ pub(super) fn send_piece(slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
     let session = member.session;
     let frame = |content| Frame::new(slot.key(), epoch, session, content);
     if next >= count {
-        member.phase = Phase::Streaming;
-        peer.send(frame(Content::End));
+        member.phase = Phase::Ending;
+        member.send(frame(Content::End));
         return None;
     }
     let end = (next + size).min(count);
     member.phase = Phase::Sending { next: end };
     let values = Bytes::from(held.values().to_le(next..end));
     let bytes = values.len();
-    peer.send(frame(Content::Piece {
+    let piece = Content::Piece {
         at: next as u64,
         values,
-    }));
+    };
+    peer.send(Way::Bulk, frame(piece));
     Some(bytes)
 }

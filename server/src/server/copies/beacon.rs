@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     attach,
     configure::DRIFT,
-    held::{Held, Phase},
+    held::Held,
     peer::Peer,
     receive::is_attached,
     stream::post,
@@ -62,9 +62,8 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
     for slot in slots {
         let held = slot.lock();
         if held.is_holder() {
-            let of_it = held.members.iter().filter(|m| m.known && m.peer.is(peer));
-            let attached =
-                of_it.filter(|m| matches!(m.phase, Phase::Sending { .. } | Phase::Streaming));
+            let of_it = held.members.iter().filter(|m| m.peer.is(peer));
+            let attached = of_it.filter(|m| m.known && m.is_attached());
             attachments.extend(attached.map(|m| Attachment {
                 key: slot.key(),
                 epoch: held.epoch(),

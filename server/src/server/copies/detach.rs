@@ -34,7 +34,7 @@ struct Done {}
 pub(super) fn order(slot: &Slot, epoch: Epoch, member: &mut Member) {
     member.phase = Phase::Leaving;
     let frame = Frame::new(slot.key(), epoch, member.session, Content::Detach);
-    member.peer.send(frame);
+    member.send(frame);
 }
 
 /// Tells another server that this one has ceased to serve what it held at this epoch.

@@ -10,7 +10,7 @@ use glint_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    peer::Peer,
+    peer::{Peer, Way},
     tail::Tail,
     wire::{Frame, Key},
 };
@@ -76,12 +76,33 @@ pub(super) enum Phase {
         /// The next value to be sent.
         next: usize,
     },
+    /// All pieces are sent; records go out behind them until they are answered.
+    Ending,
     /// Records go out as they come.
     Streaming,
     /// To be detached; once it is, the master is told.
     Leaving,
     /// Detached, which the master does not know yet.
     Gone,
+}
+
+impl Member {
+    /// Whether records are sent to it.
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Sending { .. } | Phase::Ending | Phase::Streaming
+        )
+    }
+
+    /// Sends what belongs to its attachment, behind what was sent before.
+    pub(super) fn send(&self, frame: Frame) {
+        let way = match self.phase {
+            Phase::Sending { .. } | Phase::Ending => Way::Bulk,
+            _ => Way::Live,
+        };
+        self.peer.send(way, frame);
+    }
 }
 
 /// A payload that is copied rather than kept with the body that it came in.
@@ -277,8 +298,8 @@ impl Held {
         let copied = small.then(|| Bytes::copy_from_slice(payload));
         let payload = copied.as_ref().unwrap_or(payload);
         for member in &self.members {
-            if matches!(member.phase, Phase::Sending { .. } | Phase::Streaming) {
-                member.peer.send(Frame::append(
+            if member.is_attached() {
+                member.send(Frame::append(
                     key,
                     epoch,
                     member.session,

@@ -15,14 +15,44 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     beacon, stream,
-    wire::{Frame, Hello, Key},
+    wire::{Content, Frame, Hello, Key},
 };
 use crate::server::state::{Slot, State};
 
-/// Streams to one server: a partition always goes by the same.
+/// Streams to one server, of each kind: a partition always goes by the same.
 pub(super) const STREAMS: usize = 4;
+/// All streams to one server.
+const ALL: usize = 2 * STREAMS;
 /// Bytes that may wait for one server before pushes to what it follows have to.
 const CONGESTED: usize = 64 << 20;
+
+/// By which streams something goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// What acknowledgements wait for.
+    Live,
+    /// States of partitions, and the records among them.
+    Bulk,
+}
+
+impl Way {
+    /// Of a stream.
+    pub(super) fn of(stream: usize) -> Self {
+        if stream < STREAMS {
+            Self::Live
+        } else {
+            Self::Bulk
+        }
+    }
+
+    fn stream(self, key: Key) -> usize {
+        let stream = (key.0.model.0 as usize).wrapping_add(key.1 as usize) % STREAMS;
+        match self {
+            Self::Live => stream,
+            Self::Bulk => STREAMS + stream,
+        }
+    }
+}
 
 /// The way to one start of another server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,7 +62,7 @@ pub(super) struct Peer(Arc<Shared>);
 struct Shared {
     known: copies::Peer,
     connections: Connections,
-    streams: [Stream; STREAMS],
+    streams: [Stream; ALL],
     /// When it answered a beacon last; at first, when it was made.
     heard: Mutex<Instant>,
     beacon: Notify,
@@ -52,6 +82,22 @@ struct Queue {
     bytes: usize,
     /// Partitions whose states are being sent.
     feeding: VecDeque<Arc<Slot>>,
+}
+
+impl Queue {
+    fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes();
+        self.frames.push_back(frame);
+    }
+
+    fn take_out(&mut self, wanted: impl Fn(&Frame) -> bool) -> VecDeque<Frame> {
+        let (taken, left) = std::mem::take(&mut self.frames)
+            .into_iter()
+            .partition(|frame| wanted(frame));
+        self.frames = left;
+        self.bytes = self.frames.iter().map(Frame::bytes).sum();
+        taken
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -86,26 +132,36 @@ impl Peer {
         }
     }
 
-    fn stream(key: Key) -> usize {
-        (key.0.model.0 as usize).wrapping_add(key.1 as usize) % STREAMS
-    }
-
-    /// Has a frame sent, after those of the same partition that came before: call it under the lock of the partition.
-    pub(super) fn send(&self, frame: Frame) {
-        let stream = &self.0.streams[Self::stream(frame.key)];
-        {
-            let mut queue = lock(&stream.queue);
-            queue.bytes += frame.bytes();
-            queue.frames.push_back(frame);
-        }
+    /// Has a frame sent, after those of the same partition that came before this way: call it under the lock of the partition.
+    pub(super) fn send(&self, way: Way, frame: Frame) {
+        let stream = &self.0.streams[way.stream(frame.key)];
+        lock(&stream.queue).push(frame);
         stream.wake.notify_one();
     }
 
     /// Has the state of a partition sent, piece by piece.
     pub(super) fn feed(&self, slot: &Arc<Slot>) {
-        let stream = &self.0.streams[Self::stream(slot.key())];
+        let stream = &self.0.streams[Way::Bulk.stream(slot.key())];
         lock(&stream.queue).feeding.push_back(Arc::clone(slot));
         stream.wake.notify_one();
+    }
+
+    /// Has the records of an attachment sent live from now on, if nothing of its state waits any more; whether it is so. Call it
+    /// under the lock of the partition, while nothing is on its way in its bulk stream: the order of the records stays.
+    pub(super) fn go_live(&self, key: Key, session: u64) -> bool {
+        let of_it = |frame: &Frame| (frame.key, frame.session) == (key, session);
+        let records = {
+            let mut queue = lock(&self.0.streams[Way::Bulk.stream(key)].queue);
+            let is_record = |frame: &Frame| matches!(frame.content, Content::Append { .. });
+            if queue.frames.iter().any(|f| of_it(f) && !is_record(f)) {
+                return false;
+            }
+            queue.take_out(of_it)
+        };
+        for record in records {
+            self.send(Way::Live, record);
+        }
+        true
     }
 
     /// The partition whose state is next to be sent by a stream.
@@ -142,11 +198,10 @@ impl Peer {
 
     /// Does not send what waits of an attachment.
     pub(super) fn forget(&self, key: Key, session: u64) {
-        let mut queue = lock(&self.0.streams[Self::stream(key)].queue);
-        queue
-            .frames
-            .retain(|frame| (frame.key, frame.session) != (key, session));
-        queue.bytes = queue.frames.iter().map(Frame::bytes).sum();
+        for way in [Way::Live, Way::Bulk] {
+            let mut queue = lock(&self.0.streams[way.stream(key)].queue);
+            queue.take_out(|frame| (frame.key, frame.session) == (key, session));
+        }
     }
 
     /// Waits until something is put into a stream.
@@ -197,13 +252,13 @@ impl Peers {
         let peer = Peer(Arc::new(Shared {
             known: known.clone(),
             // One for beacons beside those of the streams.
-            connections: Connections::new(state.world.clone(), url, STREAMS + 2),
+            connections: Connections::new(state.world.clone(), url, ALL + 2),
             streams: std::array::from_fn(|_| Stream::default()),
             heard: Mutex::new(Instant::now()),
             beacon: Notify::new(),
             end: state.ending.child_token(),
         }));
-        for index in 0..STREAMS {
+        for index in 0..ALL {
             state.spawn(stream::run(Arc::clone(state), peer.clone(), index));
         }
         state.spawn(beacon::run(Arc::clone(state), peer.clone()));
@@ -216,7 +271,7 @@ impl Peers {
         let mut peers = lock(&self.0);
         // Its own tasks hold it, the caller among them, and this map while it is the present way.
         let present = peers.get(peer.id()).is_some_and(|p| p.is(peer));
-        let own = STREAMS + 1 + usize::from(present);
+        let own = ALL + 1 + usize::from(present);
         if Arc::strong_count(&peer.0) > own {
             return false;
         }

@@ -35,8 +35,13 @@ pub(in crate::server) async fn take(state: &Arc<State>, body: Bytes) -> Result<A
     let mut pending: BTreeMap<(Key, Epoch, u64), Pending> = BTreeMap::new();
     for frame in frames {
         let name = (frame.key, frame.epoch, frame.session);
+        let is_piece = matches!(frame.content, Content::Piece { .. });
         let outcome = one(state, &hello.server, frame).await?;
         pending.insert(name, outcome);
+        if is_piece {
+            // Copying it has taken a while; others have work too.
+            tokio::task::yield_now().await;
+        }
     }
     if let Some(log) = state.log.get() {
         log.wake();

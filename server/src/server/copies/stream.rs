@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     attach,
-    peer::Peer,
+    peer::{Peer, Way},
     wire::{self, Answers, Frame},
 };
 use crate::server::state::State;
@@ -41,7 +41,7 @@ async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
         let frames = peer.take(stream, BATCH);
         if !frames.is_empty() {
             let answers = exchange(state, peer, &frames).await;
-            attach::answered(state, peer, answers);
+            attach::answered(state, peer, Way::of(stream), answers);
             continue;
         }
         match peer.feeding(stream) {
