@@ -188,19 +188,17 @@ impl Partition {
         }
     }
 
-    /// A partition whose ledger and position are known and whose values are going to be [put](Self::put_values).
-    ///
-    /// # Errors
-    /// When there is no memory for it.
+    /// A partition whose ledger and position are known and whose values are going to be [put](Self::put_values); none when there
+    /// is no memory for it.
     pub fn blank(
         description: &Description,
-        spec: &ModelSpec,
         ledger: Ledger,
         position: Position,
         last: Epoch,
-    ) -> Result<Self, TryReserveError> {
-        let blank = Self::new(description, spec, last)?;
-        Ok(Self::restore(blank.values, ledger, position, last))
+    ) -> Option<Self> {
+        let count = usize::try_from(description.value_count()).ok()?;
+        let values = Values::zeros(description.element, count)?;
+        Some(Self::restore(values, ledger, position, last))
     }
 
     /// Puts values from their little-endian bytes, from this place on; they must fit.

@@ -95,3 +95,17 @@ impl Machine {
         warnings
     }
 }
+
+/// Writes to so many bytes of memory, and frees them. A virtual machine gives memory that is free for a while back to its host, and
+/// what it takes from there again costs several times as much as copying it: on the machine of docs/performance.md 0.5 to 1.5
+/// GB/s, where memory that it still has takes 16 GB/s. That is not what is to be measured.
+///
+/// # Errors
+/// When there is no memory for it.
+pub(crate) fn touch(bytes: u64) -> anyhow::Result<()> {
+    let mut memory: Vec<u8> = Vec::new();
+    memory.try_reserve_exact(usize::try_from(bytes)?)?;
+    memory.resize(memory.capacity(), 1);
+    std::hint::black_box(&memory);
+    Ok(())
+}

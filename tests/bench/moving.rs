@@ -69,6 +69,7 @@ async fn unlimited(bench: &mut Bench<'_>) -> anyhow::Result<()> {
     for round in 1..=bench.run.rounds {
         eprintln!("{name}, round {round} of {}", bench.run.rounds);
         let limits = limits(bench).await?;
+        machine::touch(bytes)?;
         let (from, to) = if round % 2 == 1 {
             ("s1", "s2")
         } else {

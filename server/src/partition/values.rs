@@ -2,6 +2,7 @@
 
 use std::collections::TryReserveError;
 
+use bytemuck::allocation::try_zeroed_vec;
 use glint_protocol::{Element, ElementType, Scalar};
 
 /// Values of one element type.
@@ -51,6 +52,16 @@ impl Values {
             ElementType::I64 => Self::I64(filled(count, initial)?),
             ElementType::F32 => Self::F32(filled(count, initial)?),
             ElementType::F64 => Self::F64(filled(count, initial)?),
+        })
+    }
+
+    /// `count` zeros, which cost nothing before they are written; none when there is no memory for them.
+    pub fn zeros(element: ElementType, count: usize) -> Option<Self> {
+        Some(match element {
+            ElementType::I32 => Self::I32(try_zeroed_vec(count).ok()?),
+            ElementType::I64 => Self::I64(try_zeroed_vec(count).ok()?),
+            ElementType::F32 => Self::F32(try_zeroed_vec(count).ok()?),
+            ElementType::F64 => Self::F64(try_zeroed_vec(count).ok()?),
         })
     }
 

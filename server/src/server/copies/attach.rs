@@ -108,7 +108,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
     let member = &mut held.members[at];
     match answer.outcome {
         Outcome::Attached(last) if member.phase == Phase::Offered => {
-            attached(state, &slot, held, at, last, own);
+            attached(&slot, held, at, last, own);
         }
         Outcome::Has(position) => {
             member.known = true;
@@ -140,7 +140,6 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
 
 /// A follower has said what it has.
 fn attached(
-    state: &Arc<State>,
     slot: &Arc<Slot>,
     held: &mut Held,
     at: usize,
@@ -155,11 +154,6 @@ fn attached(
         }
         held.tail.as_ref()?.since(last)
     });
-    let begin = if since.is_none() {
-        begin(state, slot, held)
-    } else {
-        None
-    };
     let member = &mut held.members[at];
     let session = member.session;
     if let Some(records) = since {
@@ -170,9 +164,8 @@ fn attached(
         }
         // What it has as the model's durability asks for, it reports by itself.
         member.peer.beacon_now();
-    } else if let Some(begin) = begin {
-        member.phase = Phase::Sending { next: 0 };
-        member.send(Frame::new(key, epoch, session, Content::Begin(begin)));
+    } else {
+        member.phase = Phase::Queued;
         member.peer.feed(slot);
     }
 }
@@ -196,29 +189,37 @@ fn begin(state: &State, slot: &Slot, held: &Held) -> Option<Bytes> {
     Some(out.into())
 }
 
-/// Has the next piece of a partition's state sent to a peer; how many bytes, or none when there are no more.
-pub(super) fn send_piece(slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
+/// Has the next piece of a partition's state sent to a peer; how many bytes, or none when there are no more. Before the first,
+/// records are not sent: they are in the state.
+pub(super) fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
     let mut held = slot.lock();
     let epoch = held.epoch();
     let held = &mut *held;
     if !held.is_holder() || held.loss().is_some() {
         return None;
     }
+    let is_fed =
+        |m: &Member| m.peer.is(peer) && matches!(m.phase, Phase::Queued | Phase::Sending { .. });
+    let at = held.members.iter().position(is_fed)?;
+    let session = held.members[at].session;
+    let frame = |content| Frame::new(slot.key(), epoch, session, content);
+    let next = match held.members[at].phase {
+        Phase::Sending { next } => next,
+        _ => {
+            let begin = begin(state, slot, held)?;
+            peer.send(Way::Bulk, frame(Content::Begin(begin)));
+            0
+        }
+    };
     let size = (PIECE_BYTES / slot.description.element.size()).max(1);
     let count = held.values().len();
-    let (member, next) = held.members.iter_mut().find_map(|m| match m.phase {
-        Phase::Sending { next } if m.peer.is(peer) => Some((m, next)),
-        _ => None,
-    })?;
-    let session = member.session;
-    let frame = |content| Frame::new(slot.key(), epoch, session, content);
     if next >= count {
-        member.phase = Phase::Ending;
-        member.send(frame(Content::End));
+        held.members[at].phase = Phase::Ending;
+        peer.send(Way::Bulk, frame(Content::End));
         return None;
     }
     let end = (next + size).min(count);
-    member.phase = Phase::Sending { next: end };
+    held.members[at].phase = Phase::Sending { next: end };
     let values = Bytes::from(held.values().to_le(next..end));
     let bytes = values.len();
     let piece = Content::Piece {

@@ -71,6 +71,8 @@ pub(super) enum Phase {
     New,
     /// Offered: its answer says what it lacks.
     Offered,
+    /// It needs the whole state, and others are sent theirs first.
+    Queued,
     /// The pieces of the state are sent, from this value on; records go out as they come.
     Sending {
         /// The next value to be sent.

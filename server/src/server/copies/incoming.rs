@@ -89,8 +89,8 @@ impl Incoming {
             ledger,
             last: (last, position),
         } = announced;
-        let partition = Partition::blank(&description, &spec, ledger, position, last)
-            .map_err(|_| Broken::Full)?;
+        let partition =
+            Partition::blank(&description, ledger, position, last).ok_or(Broken::Full)?;
         Ok(Self {
             description,
             spec,

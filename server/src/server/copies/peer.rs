@@ -19,10 +19,12 @@ use super::{
 };
 use crate::server::state::{Slot, State};
 
-/// Streams to one server, of each kind: a partition always goes by the same.
-pub(super) const STREAMS: usize = 4;
+/// Streams to one server for what acknowledgements wait for: a partition always goes by the same.
+const LIVE: usize = 4;
+/// Streams for states of partitions: few, so that few partitions at once have their records sent besides.
+const BULK: usize = 2;
 /// All streams to one server.
-const ALL: usize = 2 * STREAMS;
+const ALL: usize = LIVE + BULK;
 /// Bytes that may wait for one server before pushes to what it follows have to.
 const CONGESTED: usize = 64 << 20;
 
@@ -38,7 +40,7 @@ pub(super) enum Way {
 impl Way {
     /// Of a stream.
     pub(super) fn of(stream: usize) -> Self {
-        if stream < STREAMS {
+        if stream < LIVE {
             Self::Live
         } else {
             Self::Bulk
@@ -46,10 +48,12 @@ impl Way {
     }
 
     fn stream(self, key: Key) -> usize {
-        let stream = (key.0.model.0 as usize).wrapping_add(key.1 as usize) % STREAMS;
+        // Whichever partitions of a model move, all streams have some of them (Fibonacci hashing).
+        let spread = key.0.model.0.wrapping_add(key.1.into());
+        let spread = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
         match self {
-            Self::Live => stream,
-            Self::Bulk => STREAMS + stream,
+            Self::Live => spread % LIVE,
+            Self::Bulk => LIVE + spread % BULK,
         }
     }
 }

@@ -61,7 +61,7 @@ fn feed(state: &State, peer: &Peer, stream: usize, next_piece: &mut Instant) {
         && Instant::now() >= *next_piece
         && let Some(slot) = peer.feeding(stream)
     {
-        match attach::send_piece(&slot, peer) {
+        match attach::send_piece(state, &slot, peer) {
             Some(bytes) => *next_piece = Instant::now() + state.move_rate.take(bytes),
             None => peer.fed(stream),
         }
