@@ -189,9 +189,23 @@ fn begin(state: &State, slot: &Slot, held: &Held) -> Option<Bytes> {
     Some(out.into())
 }
 
-/// Has the next piece of a partition's state sent to a peer; how many bytes, or none when there are no more. Before the first,
-/// records are not sent: they are in the state.
-pub(super) fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option<usize> {
+/// What was sent of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) bytes: usize,
+    /// Nothing more is to be sent of it.
+    pub(super) was_last: bool,
+}
+
+/// Has the next piece of a partition's state sent to a peer. Before the first, records are not sent: they are in the state.
+pub(super) fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Sent {
+    piece(state, slot, peer).unwrap_or(Sent {
+        bytes: 0,
+        was_last: true,
+    })
+}
+
+fn piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option<Sent> {
     let mut held = slot.lock();
     let epoch = held.epoch();
     let held = &mut *held;
@@ -202,30 +216,32 @@ pub(super) fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option
         |m: &Member| m.peer.is(peer) && matches!(m.phase, Phase::Queued | Phase::Sending { .. });
     let at = held.members.iter().position(is_fed)?;
     let session = held.members[at].session;
-    let frame = |content| Frame::new(slot.key(), epoch, session, content);
+    let send = |content| {
+        let frame = Frame::new(slot.key(), epoch, session, content);
+        peer.send(Way::Bulk, frame);
+    };
     let next = match held.members[at].phase {
         Phase::Sending { next } => next,
         _ => {
-            let begin = begin(state, slot, held)?;
-            peer.send(Way::Bulk, frame(Content::Begin(begin)));
+            send(Content::Begin(begin(state, slot, held)?));
             0
         }
     };
     let size = (PIECE_BYTES / slot.description.element.size()).max(1);
     let count = held.values().len();
-    if next >= count {
-        held.members[at].phase = Phase::Ending;
-        peer.send(Way::Bulk, frame(Content::End));
-        return None;
-    }
     let end = (next + size).min(count);
-    held.members[at].phase = Phase::Sending { next: end };
     let values = Bytes::from(held.values().to_le(next..end));
     let bytes = values.len();
-    let piece = Content::Piece {
+    send(Content::Piece {
         at: next as u64,
         values,
+    });
+    let was_last = end == count;
+    held.members[at].phase = if was_last {
+        send(Content::End);
+        Phase::Ending
+    } else {
+        Phase::Sending { next: end }
     };
-    peer.send(Way::Bulk, frame(piece));
-    Some(bytes)
+    Some(Sent { bytes, was_last })
 }

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     beacon, stream,
-    wire::{Content, Frame, Hello, Key},
+    wire::{Frame, Hello, Key},
 };
 use crate::server::state::{Slot, State};
 
@@ -25,6 +25,8 @@ const LIVE: usize = 4;
 const BULK: usize = 2;
 /// All streams to one server.
 const ALL: usize = LIVE + BULK;
+/// Bytes of records that may wait for the next piece of a state.
+const MAY_WAIT: usize = 1 << 20;
 /// Bytes that may wait for one server before pushes to what it follows have to.
 const CONGESTED: usize = 64 << 20;
 
@@ -139,8 +141,16 @@ impl Peer {
     /// Has a frame sent, after those of the same partition that came before this way: call it under the lock of the partition.
     pub(super) fn send(&self, way: Way, frame: Frame) {
         let stream = &self.0.streams[way.stream(frame.key)];
-        lock(&stream.queue).push(frame);
-        stream.wake.notify_one();
+        // Nobody waits for records among the pieces of a state: they go out with the next piece.
+        let may_wait = way == Way::Bulk && frame.is_record();
+        let bytes = {
+            let mut queue = lock(&stream.queue);
+            queue.push(frame);
+            queue.bytes
+        };
+        if !may_wait || bytes >= MAY_WAIT {
+            stream.wake.notify_one();
+        }
     }
 
     /// Has the state of a partition sent, piece by piece.
@@ -156,8 +166,7 @@ impl Peer {
         let of_it = |frame: &Frame| (frame.key, frame.session) == (key, session);
         let records = {
             let mut queue = lock(&self.0.streams[Way::Bulk.stream(key)].queue);
-            let is_record = |frame: &Frame| matches!(frame.content, Content::Append { .. });
-            if queue.frames.iter().any(|f| of_it(f) && !is_record(f)) {
+            if queue.frames.iter().any(|f| of_it(f) && !f.is_record()) {
                 return false;
             }
             queue.take_out(of_it)
@@ -176,6 +185,16 @@ impl Peer {
     /// The state of the partition that was next is sent, or is not to be.
     pub(super) fn fed(&self, stream: usize) {
         lock(&self.0.streams[stream].queue).feeding.pop_front();
+    }
+
+    /// Whether something waits for a stream that does not wait for the next piece.
+    pub(super) fn is_due(&self, stream: usize) -> bool {
+        let queue = lock(&self.0.streams[stream].queue);
+        let may_wait = Way::of(stream) == Way::Bulk
+            && !queue.feeding.is_empty()
+            && queue.bytes < MAY_WAIT
+            && queue.frames.iter().all(Frame::is_record);
+        !queue.frames.is_empty() && !may_wait
     }
 
     /// Takes what waits for a stream, up to about so many bytes.

@@ -38,8 +38,8 @@ async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
     let mut next_piece = Instant::now();
     loop {
         feed(state, peer, stream, &mut next_piece);
-        let frames = peer.take(stream, BATCH);
-        if !frames.is_empty() {
+        if peer.is_due(stream) {
+            let frames = peer.take(stream, BATCH);
             let answers = exchange(state, peer, &frames).await;
             attach::answered(state, peer, Way::of(stream), answers);
             continue;
@@ -61,9 +61,10 @@ fn feed(state: &State, peer: &Peer, stream: usize, next_piece: &mut Instant) {
         && Instant::now() >= *next_piece
         && let Some(slot) = peer.feeding(stream)
     {
-        match attach::send_piece(state, &slot, peer) {
-            Some(bytes) => *next_piece = Instant::now() + state.move_rate.take(bytes),
-            None => peer.fed(stream),
+        let sent = attach::send_piece(state, &slot, peer);
+        *next_piece = Instant::now() + state.move_rate.take(sent.bytes);
+        if sent.was_last {
+            peer.fed(stream);
         }
     }
 }

@@ -138,6 +138,11 @@ impl Frame {
         Self::new(key, epoch, session, Content::Append { header, payload })
     }
 
+    /// Whether it brings a record.
+    pub(super) fn is_record(&self) -> bool {
+        matches!(self.content, Content::Append { .. })
+    }
+
     /// About how many bytes it takes.
     pub(super) fn bytes(&self) -> usize {
         HEADER
