@@ -50,7 +50,7 @@ fn append_section<T: Element + bytemuck::NoUninit>(
 }
 
 /// Neighbouring values: on a little-endian machine they lie in memory as they do in a frame, so it is one copy.
-fn run<T: Element + bytemuck::NoUninit>(values: &[T], out: &mut Vec<u8>) {
+pub(super) fn run<T: Element + bytemuck::NoUninit>(values: &[T], out: &mut Vec<u8>) {
     if cfg!(target_endian = "little") {
         out.extend_from_slice(bytemuck::cast_slice(values));
     } else {

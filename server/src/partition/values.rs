@@ -2,6 +2,7 @@
 
 use std::collections::TryReserveError;
 
+use super::read::run;
 use bytemuck::allocation::try_zeroed_vec;
 use glint_protocol::{Element, ElementType, Scalar};
 
@@ -104,9 +105,9 @@ impl Values {
 
     /// The little-endian bytes of the values at these places.
     pub fn to_le(&self, places: std::ops::Range<usize>) -> Vec<u8> {
-        fn append<T: Element>(values: &[T]) -> Vec<u8> {
+        fn append<T: Element + bytemuck::NoUninit>(values: &[T]) -> Vec<u8> {
             let mut out = Vec::with_capacity(std::mem::size_of_val(values));
-            T::append(values, &mut out);
+            run(values, &mut out);
             out
         }
         each_type!(self, values => append(&values[places]))
