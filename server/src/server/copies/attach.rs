@@ -220,12 +220,11 @@ fn piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option<Sent> {
         let frame = Frame::new(slot.key(), epoch, session, content);
         peer.send(Way::Bulk, frame);
     };
-    let next = match held.members[at].phase {
-        Phase::Sending { next } => next,
-        _ => {
-            send(Content::Begin(begin(state, slot, held)?));
-            0
-        }
+    let next = if let Phase::Sending { next } = held.members[at].phase {
+        next
+    } else {
+        send(Content::Begin(begin(state, slot, held)?));
+        0
     };
     let size = (PIECE_BYTES / slot.description.element.size()).max(1);
     let count = held.values().len();
