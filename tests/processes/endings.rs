@@ -1,6 +1,9 @@
 //! How servers end and what is left: both copies killed, told to end in each way there is, two of one name at once.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use glint_tests::{address::free_address, wire::Wire};
 use serde_json::{Value, json};
@@ -136,63 +139,153 @@ fn when_both_copies_of_a_memory_model_are_killed_it_is_lost_by_name_until_it_is_
     second.terminate();
 }
 
+const DURABILITIES: [&str; 3] = ["memory", "async", "sync"];
+const KEYS: u64 = 64;
+
+impl Place {
+    /// A model of each durability, of four partitions with one copy.
+    fn create(&self) {
+        for durability in DURABILITIES {
+            self.does(&format!(
+                "model create {durability} --vector {KEYS} --element i64 --partitions 4 --durability {durability}"
+            ));
+        }
+    }
+
+    /// Pushes to every key of every model.
+    fn fill(&self) {
+        let pairs = (0..KEYS).map(|key| format!(" {key}={}", key + 1));
+        let pairs: String = pairs.collect();
+        for durability in DURABILITIES {
+            self.does(&format!("push {durability}{pairs}"));
+        }
+    }
+
+    fn until_all_filled(&self, models: &[&str]) {
+        let keys: String = (0..KEYS).map(|key| format!(" {key}")).collect();
+        let filled: String = (0..KEYS)
+            .map(|key| format!("{key}\t{}\n", key + 1))
+            .collect();
+        for model in models {
+            self.until(&format!("pull {model}{keys}"), |text| text == filled);
+        }
+    }
+
+    /// Whether a server's data directory says that its end was in order.
+    fn ended_clean(&self, name: &str) -> bool {
+        let manifest = self.directory.path().join(name).join("volume.json");
+        let manifest: Value = serde_json::from_slice(&fs::read(manifest).unwrap()).unwrap();
+        manifest["clean"].as_bool().unwrap()
+    }
+}
+
 #[test]
 fn a_server_that_is_told_to_end_drains_flushes_or_does_neither_as_it_was_told() {
     for how in ["drain", "flush", "none"] {
         let mut place = Place::new();
         let ends = place.server("s1", &["--on-shutdown", how]);
         place.until_alive(1);
-        for durability in ["memory", "async", "sync"] {
-            let line = format!(
-                "model create {durability} --vector 64 --element i64 --partitions 4 --durability {durability}"
-            );
-            place.does(&line);
-        }
+        place.create();
         let stays = place.server("s2", &[]);
         place.until_alive(2);
         // Everything is on s1, s2 takes half; back to s1, so that it has something to lose.
         place.does("drain s2 --wait");
         place.does("drain s2 --cancel");
-        for durability in ["memory", "async", "sync"] {
-            place.does(&format!("push {durability} 1=5 63=9"));
-        }
+        place.fill();
         let began = Instant::now();
         let log = ends.terminated();
         assert!(began.elapsed() < Duration::from_secs(20), "{how}: {log}");
         place.until("status", |text| text.contains("left"));
         let says_what_ends = log.contains("values end with this process") && log.contains("memory");
         assert_eq!(says_what_ends, how != "drain", "{how}: {log}");
+        assert_eq!(place.ended_clean("s1"), how != "none", "{how}: {log}");
         if how == "drain" {
-            for durability in ["memory", "async", "sync"] {
-                assert_eq!(
-                    place.key_1(durability),
-                    "1\t5\n",
-                    "all of it is at the other"
-                );
-            }
+            // All of it is at the other.
+            place.until_all_filled(&DURABILITIES);
         }
         let back = place.server("s1", &["--on-shutdown", how]);
         place.until_alive(2);
-        for durability in ["async", "sync"] {
-            place.until(&format!("pull {durability} 1"), |text| text == "1\t5\n");
-            place.until(&format!("pull {durability} 63"), |text| text == "63\t9\n");
-        }
+        place.until_all_filled(&["async", "sync"]);
         if how == "drain" {
-            assert_eq!(place.key_1("memory"), "1\t5\n");
-            // It drained itself to end, not for good.
-            assert!(!place.does("status").contains("drain"));
+            place.until_all_filled(&["memory"]);
         } else {
-            let said = place.key_1("memory");
-            assert!(
-                said == "1\t5\n" || said.contains("are lost"),
-                "{how}: {said}"
-            );
             let models = place.does("models");
             assert!(models.contains("lost ("), "{how}: {models}");
+            place.until("status", |text| {
+                text.contains("Values of 'memory' are lost") && !text.contains("Values of 'async'")
+            });
         }
         back.terminate();
         stays.terminate();
     }
+}
+
+#[test]
+fn a_server_that_drained_itself_to_end_gets_its_fair_share_again_when_it_starts() {
+    let mut place = Place::new();
+    let stays = place.server("s2", &[]);
+    let mut ends = place.server("s1", &["--on-shutdown", "drain"]);
+    place.until_alive(2);
+    place.create();
+    place.fill();
+    let level = |place: &Place| {
+        let status = place.ask("/v1/status");
+        let servers = status["servers"].as_array().unwrap();
+        let shares = servers.iter().map(|s| s["copies"].as_u64().unwrap());
+        let drains = servers.iter().any(|s| !s["drain"].is_null());
+        let moves = status["transfers"]["levelling"] != json!(false);
+        (shares.collect::<Vec<_>>(), drains || moves)
+    };
+    // More than once: what it has from the time before does no harm.
+    for _ in 0..2 {
+        ends.terminate();
+        assert_eq!(
+            level(&place).0.iter().max(),
+            Some(&12),
+            "all is at the other"
+        );
+        ends = place.server("s1", &["--on-shutdown", "drain"]);
+        let until = Instant::now() + Duration::from_secs(20);
+        while level(&place) != (vec![6, 6], false) {
+            let now = level(&place);
+            assert!(Instant::now() < until, "it does not get its share: {now:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        place.until_all_filled(&DURABILITIES);
+    }
+    // One that an admin has drained stays so, whichever start of it.
+    place.does("drain s1 --wait");
+    ends.terminate();
+    let back = place.server("s1", &["--on-shutdown", "drain"]);
+    place.until_alive(2);
+    place.until("status", |text| text.contains("drained"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(level(&place).0.contains(&12), "{:?}", level(&place));
+    back.terminate();
+    stays.terminate();
+}
+
+#[test]
+fn a_server_with_nowhere_to_drain_to_says_so_and_what_ends_with_it_and_ends_in_time() {
+    let mut place = Place::new();
+    let alone = place.server("s1", &["--on-shutdown", "drain"]);
+    place.until_alive(1);
+    place.create();
+    place.fill();
+    let began = Instant::now();
+    let log = alone.terminated();
+    assert!(began.elapsed() < Duration::from_secs(5), "{log}");
+    assert!(log.contains("cannot be moved before it ends"), "{log}");
+    let ends: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("values end with this process"))
+        .collect();
+    assert_eq!(ends.len(), 1, "{log}");
+    assert!(ends[0].contains("model=\"memory\" partitions=4"), "{log}");
+    let back = place.server("s1", &[]);
+    place.until_all_filled(&["async", "sync"]);
+    assert!(place.key_1("memory").contains("are lost"));
+    back.terminate();
 }
 
 #[test]
