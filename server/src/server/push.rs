@@ -156,6 +156,16 @@ async fn settled(state: &State, judged: &mut Judged) {
         // Whether it is in, the new holder knows.
         let error = slot.lock().elsewhere(&slot.description);
         judged.verdict.outcome = Outcome::Refused(error);
+        return;
+    }
+    let settles = matches!(judged.verdict.outcome, Outcome::Applied | Outcome::Skipped);
+    if settles && slot.spec.min_in_sync() > 1 {
+        // There were copies enough when it was taken; those that were waited for may have been taken out since.
+        let held = slot.lock();
+        let still = held.serves(&slot.description);
+        if let Err(error) = still.and_then(|()| slot.has_copies(&held)) {
+            judged.verdict.outcome = Outcome::Refused(error);
+        }
     }
 }
 

@@ -103,6 +103,26 @@ fn a_server_that_joins_gets_its_share_by_as_few_moves_as_that_takes() {
 }
 
 #[test]
+fn servers_are_not_level_as_long_as_one_that_is_to_get_a_share_has_not_been_heard() {
+    let mut state = copied(1, 12, 1, Durability::Memory);
+    joins(&mut state, "s2");
+    // It has registered, and no heartbeat of it has come yet; or it is silent for a moment.
+    let mut fleet = all(&state);
+    fleet.alive.remove(&id("s2"));
+    assert_eq!(levelling(&state, &fleet), Levelling::default());
+    assert!(!is_level(&state, &fleet));
+    let mut gone = fleet.clone();
+    gone.gone.insert(id("s2"));
+    assert!(is_level(&state, &gone), "nobody waits for what is gone");
+    state.servers.get_mut(&id("s2")).unwrap().draining = true;
+    assert!(is_level(&state, &fleet), "it gets none");
+    state.servers.get_mut(&id("s2")).unwrap().draining = false;
+    settle(&mut state, true);
+    assert_eq!(state.models["w"].bytes_on(&id("s2")), 6 * 64);
+    assert!(is_level(&state, &all(&state)));
+}
+
+#[test]
 fn copies_of_one_partition_stay_apart_while_servers_are_levelled() {
     let mut state = copied(3, 12, 2, Durability::Memory);
     joins(&mut state, "s4");

@@ -2,12 +2,14 @@
 
 mod attaching;
 mod changing;
+mod counting;
 
 use glint_protocol::{
     copies::{CopyChange, CopyPlace, CopyRole, FollowedPartition, Peer, Pulse},
     ids::Revision,
 };
 use glint_world::MemoryDisk;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::server::{copies, link::Link, opening};
@@ -192,6 +194,29 @@ impl Servers {
         ask(&self.all[to].server, "/v1/push", body).await[0].0
     }
 
+    /// The same without waiting: the verdict comes later.
+    fn pushing(&self, to: usize, number: u64, start: u64, values: &[i64]) -> JoinHandle<Status> {
+        let mut group = add(0, start, values);
+        group.header.epoch = self.epoch();
+        let body = push(number, &[group]);
+        let state = Arc::clone(&self.all[to].server.state);
+        tokio::spawn(async move { ask(&Server { state }, "/v1/push", body).await[0].0 })
+    }
+
+    /// A server answers no other any more, or does again.
+    fn answers_others(&self, server: usize, answers: bool) {
+        let state = &self.all[server].server.state;
+        state
+            .registered
+            .store(answers, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Another start of a server, without anything that it had in memory.
+    async fn restart(&mut self, server: usize) {
+        self.all[server].stop.cancel();
+        self.all[server] = start(server, None).await;
+    }
+
     async fn pull(&self, from: usize, count: usize) -> Result<Vec<i64>, ErrorCode> {
         let mut bytes = Vec::new();
         write::range(&mut bytes, None, 8, 0, count);
@@ -228,7 +253,13 @@ impl Servers {
 }
 
 /// Waits until there is something.
-async fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
+async fn soon<T>(look: impl FnMut() -> Option<T>) -> T {
+    let found = soon_or(Duration::from_secs(20), look).await;
+    found.expect("what is waited for comes within 20 s")
+}
+
+/// The same, for so long only.
+async fn soon_or<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let looking = async {
         loop {
             if let Some(found) = look() {
@@ -237,7 +268,5 @@ async fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking)
-        .await
-        .expect("what is waited for comes within 20 s")
+    tokio::time::timeout(within, looking).await.ok()
 }

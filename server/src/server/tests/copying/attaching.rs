@@ -50,6 +50,32 @@ async fn a_follower_gets_the_whole_state_while_pushes_go_on_and_is_then_asked_fo
 }
 
 #[tokio::test]
+async fn a_follower_of_a_partition_that_nobody_has_pushed_to_is_asked_for_once_it_says_that_it_has_it()
+ {
+    for durability in Durability::ALL {
+        let mut servers = Servers::start(2, spec(durability, 10)).await;
+        servers.order(0, &alone(0), true).await;
+        servers.answers_others(1, false);
+        servers.configure(&learning(0, 1)).await;
+        // Position 0 is all that there is, and yet nobody has it who has not said so.
+        let asked = soon_or(Duration::from_millis(300), || {
+            copies::wanted(&servers.all[0].server.state).pop()
+        });
+        assert!(asked.await.is_none(), "{durability}");
+        servers.answers_others(1, true);
+        let asked = servers.asked(0).await;
+        assert_eq!(asked.in_sync, [servers.all[1].id.clone()], "{durability}");
+        let empty = (vec![0; 80], Position(0), 0);
+        assert_eq!(servers.copy(1), Some(empty), "{durability}");
+        servers.configure(&paired(0, 1)).await;
+        // It counts from its first record on.
+        assert_eq!(servers.push(0, 1, 0, &[5]).await, Status::Applied);
+        let (_, position, lanes) = servers.copy(1).unwrap();
+        assert_eq!((position, lanes), (Position(1), 1), "{durability}");
+    }
+}
+
+#[tokio::test]
 async fn an_in_sync_follower_that_is_promoted_has_everything_and_knows_every_number() {
     for durability in Durability::ALL {
         let mut servers = Servers::start(2, spec(durability, 10)).await;
