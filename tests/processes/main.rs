@@ -15,6 +15,7 @@ mod kills;
 mod moving;
 mod net;
 mod program;
+mod suspended;
 
 use glint::ModelHandle;
 use glint_tests::address::free_address;

@@ -22,4 +22,5 @@ mod page;
 mod parity;
 mod python;
 mod recovery;
+mod suspended;
 mod using;

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 /// Moves all partitions of a model to one server, and waits until they are there.
-async fn move_all(cluster: &Cluster, model: &str, to: &str) {
+pub(crate) async fn move_all(cluster: &Cluster, model: &str, to: &str) {
     let master = Wire::to(cluster.url());
     let until = Instant::now() + Duration::from_secs(30);
     loop {
