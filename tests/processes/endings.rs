@@ -154,20 +154,20 @@ impl Place {
 
     /// Pushes to every key of every model.
     fn fill(&self) {
-        let pairs = (0..KEYS).map(|key| format!(" {key}={}", key + 1));
-        let pairs: String = pairs.collect();
+        let pairs: Vec<String> = (0..KEYS).map(|key| format!("{key}={}", key + 1)).collect();
         for durability in DURABILITIES {
-            self.does(&format!("push {durability}{pairs}"));
+            self.does(&format!("push {durability} {}", pairs.join(" ")));
         }
     }
 
     fn until_all_filled(&self, models: &[&str]) {
-        let keys: String = (0..KEYS).map(|key| format!(" {key}")).collect();
-        let filled: String = (0..KEYS)
+        let keys: Vec<String> = (0..KEYS).map(|key| key.to_string()).collect();
+        let filled: Vec<String> = (0..KEYS)
             .map(|key| format!("{key}\t{}\n", key + 1))
             .collect();
         for model in models {
-            self.until(&format!("pull {model}{keys}"), |text| text == filled);
+            let pull = format!("pull {model} {}", keys.join(" "));
+            self.until(&pull, |text| text == filled.concat());
         }
     }
 

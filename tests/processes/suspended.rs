@@ -220,8 +220,12 @@ fn programs_that_are_stopped_while_servers_die_and_move_what_they_hold_go_on_and
         while asleep.elapsed() < deadlines[1] * 2 {
             std::thread::sleep(Duration::from_millis(50));
         }
-        workers.iter().for_each(|worker| worker.signal("-CONT"));
-        workers.iter_mut().for_each(|worker| worker.until_pushed(5));
+        for worker in &workers {
+            worker.signal("-CONT");
+        }
+        for worker in &mut workers {
+            worker.until_pushed(5);
+        }
     }
     let mut all = [Count::default(); MODELS.len()];
     for (worker, deadline) in workers.into_iter().zip(deadlines) {
