@@ -148,9 +148,20 @@ pub(in crate::server) struct Receiving {
     arriving: Mutex<Arriving>,
 }
 
+/// A copy that is arriving, as all know it: what takes long is done under a lock of its own.
+#[derive(Debug)]
+struct Arrival {
+    epoch: Epoch,
+    session: u64,
+    /// Bytes of its values.
+    bytes: u64,
+    /// None once it was put in place, or turned out to be broken.
+    copy: Arc<Mutex<Option<Incoming>>>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Arriving {
-    pub(super) copies: BTreeMap<Key, Incoming>,
+    copies: BTreeMap<Key, Arrival>,
     /// Per partition: attachments up to this one are not taken any more.
     floors: BTreeMap<Key, (Epoch, u64)>,
     /// Per partition: the last attachment whose state began to arrive. It does so once: a late copy of what it began with would
@@ -194,7 +205,18 @@ impl Arriving {
     /// The state of a copy begins to arrive.
     pub(super) fn begin(&mut self, key: Key, incoming: Incoming) {
         self.begun.insert(key, (incoming.epoch, incoming.session));
-        self.copies.insert(key, incoming);
+        let arrival = Arrival {
+            epoch: incoming.epoch,
+            session: incoming.session,
+            bytes: incoming.partition.values().bytes() as u64,
+            copy: Arc::new(Mutex::new(Some(incoming))),
+        };
+        self.copies.insert(key, arrival);
+    }
+
+    fn of(&self, key: Key, attachment: (Epoch, u64)) -> Option<&Arrival> {
+        let found = self.copies.get(&key);
+        found.filter(|arrival| (arrival.epoch, arrival.session) == attachment)
     }
 }
 
@@ -210,16 +232,41 @@ impl Receiving {
 
     /// Whether the state of this attachment is arriving.
     pub(super) fn is_receiving(&self, key: Key, epoch: Epoch, session: u64) -> bool {
-        let arriving = self.lock();
-        let found = arriving.copies.get(&key);
-        found.is_some_and(|i| (i.epoch, i.session) == (epoch, session))
+        self.lock().of(key, (epoch, session)).is_some()
+    }
+
+    /// Does something to the copy that is arriving by this attachment; none when none is. While it is done, others go on.
+    pub(super) fn with<T>(
+        &self,
+        key: Key,
+        attachment: (Epoch, u64),
+        work: impl FnOnce(&mut Option<Incoming>) -> T,
+    ) -> Option<T> {
+        let copy = Arc::clone(&self.lock().of(key, attachment)?.copy);
+        let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+        copy.is_some().then(|| work(&mut copy))
+    }
+
+    /// Takes out the copy that has arrived by this attachment, if it is whole.
+    pub(super) fn take_whole(&self, key: Key, attachment: (Epoch, u64)) -> Option<Incoming> {
+        let whole = self.with(key, attachment, |copy| copy.take_if(|c| c.is_whole()));
+        let whole = whole.flatten()?;
+        self.end(key, attachment);
+        Some(whole)
+    }
+
+    /// Nothing more is taken for the copy that was arriving by this attachment.
+    pub(super) fn end(&self, key: Key, attachment: (Epoch, u64)) {
+        let mut arriving = self.lock();
+        if arriving.of(key, attachment).is_some() {
+            arriving.copies.remove(&key);
+        }
     }
 
     /// Bytes of values that are arriving.
     pub(in crate::server) fn bytes(&self) -> u64 {
         let arriving = self.lock();
-        let copies = arriving.copies.values();
-        let here: u64 = copies.map(|i| i.partition.values().bytes() as u64).sum();
+        let here: u64 = arriving.copies.values().map(|arrival| arrival.bytes).sum();
         here + arriving.preparing.values().sum::<u64>()
     }
 

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use glint_protocol::{Epoch, ErrorBody, ErrorCode, Position, ServerId};
 
 pub(in crate::server) use super::incoming::Receiving;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::{
     configure, detach,
     held::{Following, Held, Role},
@@ -39,7 +41,7 @@ pub(in crate::server) async fn take(state: &Arc<State>, body: Bytes) -> Result<A
         let outcome = one(state, &hello.server, frame).await?;
         pending.insert(name, outcome);
         if is_piece {
-            // Copying it has taken a while; others have work too.
+            // Others have work too.
             tokio::task::yield_now().await;
         }
     }
@@ -93,16 +95,10 @@ async fn one(state: &Arc<State>, from: &ServerId, frame: Frame) -> Result<Pendin
         }
         Content::Begin(content) => begin(state, from, key, (epoch, session), &content),
         Content::Piece { at, values } => {
-            arriving(state, key, (epoch, session), |i| i.piece(at, &values))
+            at_length(|| arriving(state, key, (epoch, session), |i| i.piece(at, &values)))
         }
         Content::End => {
-            let whole = {
-                let mut arriving = state.receiving.lock();
-                let whole = arriving.copies.get(&key).is_some_and(|incoming| {
-                    (incoming.epoch, incoming.session) == (epoch, session) && incoming.is_whole()
-                });
-                whole.then(|| arriving.copies.remove(&key)).flatten()
-            };
+            let whole = state.receiving.take_whole(key, (epoch, session));
             match whole {
                 Some(incoming) => install(state, key, incoming).await,
                 // Installed already, or never whole.
@@ -264,17 +260,33 @@ fn arriving(
     (epoch, session): (Epoch, u64),
     take: impl FnOnce(&mut Incoming) -> Result<(), Broken>,
 ) -> Outcome {
-    let mut arriving = state.receiving.lock();
-    let found = arriving.copies.get_mut(&key);
-    let Some(incoming) = found.filter(|i| (i.epoch, i.session) == (epoch, session)) else {
-        drop(arriving);
-        return present(state, key, epoch, session);
-    };
-    if take(incoming).is_err() {
-        arriving.copies.remove(&key);
-        return Outcome::Stranger;
+    let attachment = (epoch, session);
+    let taken = state.receiving.with(key, attachment, |copy| {
+        let fits = copy.as_mut().is_some_and(|copy| take(copy).is_ok());
+        if !fits {
+            *copy = None;
+        }
+        fits
+    });
+    match taken {
+        Some(true) => Outcome::Pending,
+        Some(false) => {
+            state.receiving.end(key, attachment);
+            Outcome::Stranger
+        }
+        None => present(state, key, epoch, session),
     }
-    Outcome::Pending
+}
+
+/// Does what keeps a processor for long, so that other tasks of its thread go on meanwhile: memory that is written for the first
+/// time costs several times as much as copying.
+fn at_length<T>(work: impl FnOnce() -> T) -> T {
+    let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(runtime, Ok(RuntimeFlavor::MultiThread)) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
 }
 
 fn append(
