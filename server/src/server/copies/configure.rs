@@ -58,13 +58,21 @@ pub(in crate::server) fn hold(
         held.role = Role::Holder;
         held.revision = order.revision;
         // Others have no use for what they still have of it.
-        set_members(state, slot, held, order, peers);
+        set_members(state, slot, held, order, peers, &[]);
         dismiss(slot, held);
         held.copies_changed(slot);
         return;
     }
     let promoted = follows.is_some();
     let risen = promoted || order.epoch > held.epoch();
+    // The same as before: what the master was asked for meanwhile, it may have done.
+    let asked = if !risen && order.revision == held.revision {
+        let learners = held.members.iter();
+        let asked = learners.filter(|m| m.waits && m.role == CopyRole::Learner);
+        asked.map(|m| m.peer.id().clone()).collect()
+    } else {
+        Vec::new()
+    };
     held.raise_epoch(order.epoch);
     held.revision = order.revision;
     if promoted {
@@ -74,7 +82,7 @@ pub(in crate::server) fn hold(
         // Attachments are of one epoch.
         held.members.clear();
     }
-    set_members(state, slot, held, order, peers);
+    set_members(state, slot, held, order, peers, &asked);
     if risen {
         let sessions: Vec<u64> = (held.members.iter().filter(|m| m.waits))
             .map(|m| m.session)
@@ -147,12 +155,14 @@ fn look_again_at(state: &Arc<State>, slot: &Arc<Slot>, micros: u64) {
     });
 }
 
+/// Takes over the followers of an order; for those that the master was `asked` to add, acknowledgements wait as before.
 fn set_members(
     state: &Arc<State>,
     slot: &Arc<Slot>,
     held: &mut Held,
     order: &HeldPartition,
     peers: &[copies::Peer],
+    asked: &[ServerId],
 ) {
     let mut before = std::mem::take(&mut held.members);
     for place in &order.copies {
@@ -189,7 +199,8 @@ fn set_members(
         };
         member.role = place.role;
         member.given_up = false;
-        let waits = place.role == CopyRole::InSync;
+        let is_asked = place.role == CopyRole::Learner && asked.contains(member.peer.id());
+        let waits = place.role == CopyRole::InSync || is_asked;
         if waits && !member.waits {
             // What it has reported counts; without a report nothing is safe before it has everything.
             slot.safe

@@ -89,3 +89,26 @@ async fn a_holder_that_hears_late_that_it_is_none_any_more_lets_its_copy_go_all_
         assert!(servers.all[0].server.state.slot((MODEL, 0)).is_none());
     }
 }
+
+#[tokio::test]
+async fn an_order_that_comes_twice_tells_no_verdict_that_waits_for_a_learner_that_was_asked_for() {
+    let mut servers = Servers::start(2, spec(Durability::Memory, 10)).await;
+    let learning = Configured {
+        learners: vec![1],
+        ..Configured::default()
+    };
+    servers.order(0, &Configured::default(), true).await;
+    servers.configure(&learning).await;
+    // From here on the master may have added it.
+    servers.asked(0).await;
+    servers.answers_others(1, false);
+    let mut waiting = servers.pushing(0, 1, 0, &[1]);
+    for _ in 0..3 {
+        servers.order(0, &learning, false).await;
+        let waited = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+        assert!(waited.is_err(), "the learner does not have it");
+    }
+    servers.answers_others(1, true);
+    assert_eq!(waiting.await.unwrap(), Status::Applied);
+    servers.same(0, 1).await;
+}
