@@ -124,6 +124,7 @@ impl Slot {
         let safe = SafePosition::default();
         // What was there at its beginning is safe: it was recovered from a synced log, or is only in memory.
         safe.raise(held.position());
+        let entries = AtomicU64::new(held.ledger().len() as u64);
         Self {
             description,
             spec,
@@ -137,7 +138,7 @@ impl Slot {
             durable,
             loss_told: AtomicBool::new(false),
             traffic: Traffic::default(),
-            entries: AtomicU64::new(0),
+            entries,
             idleness: Mutex::default(),
         }
     }
