@@ -73,6 +73,24 @@ fn an_operator_that_ends_in_order_gives_the_lease_back_at_once() {
     eventually("it is ready", 60, || (operators().len() == 1).then_some(()));
 }
 
+/// Installs the definition, as a user would.
+fn define() -> Result<String, String> {
+    let crds = project("crds");
+    let crds = crds.to_str().expect("a path");
+    run("kubectl", &["apply", "-f", crds], "")
+}
+
+/// Puts the definition back when a test ends that takes it away, however it ends: all others need it.
+struct Definition;
+
+impl Drop for Definition {
+    fn drop(&mut self) {
+        if let Err(error) = define() {
+            eprintln!("the definition could not be put back: {error}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() {
@@ -80,6 +98,7 @@ fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() 
     let space = Space::new("late");
     // What there is of other tests goes with the definition, and they have ended.
     scale(0);
+    let _definition = Definition;
     kubectl(&["delete", "crd", "parameterservers.glint.dev", "--wait"]);
     kubectl(&[
         "-n",
@@ -91,7 +110,9 @@ fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() 
     ]);
     let pod = eventually("an operator runs", 60, || {
         let list = find(&["-n", SYSTEM, "pods", "-l", OPERATOR])?;
-        let pod = list["items"].as_array()?.first()?.clone();
+        // One that worked before may still be there, about to go.
+        let stays = |pod: &&serde_json::Value| pod["metadata"]["deletionTimestamp"].is_null();
+        let pod = list["items"].as_array()?.iter().find(stays)?;
         (pod["status"]["phase"] == "Running")
             .then(|| pod["metadata"]["name"].as_str().map(str::to_owned))?
     });
@@ -99,13 +120,7 @@ fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() 
     assert!(operators().is_empty(), "it is ready without the definition");
     let log = kubectl(&["-n", SYSTEM, "logs", &pod]);
     assert_eq!(log.matches("is not installed").count(), 1, "{log}");
-    let crds = project("crds");
-    run(
-        "kubectl",
-        &["apply", "-f", crds.to_str().expect("a path")],
-        "",
-    )
-    .expect("the definition");
+    define().expect("the definition");
     eventually("the operator is ready", 60, || {
         (operators().len() == 1).then_some(())
     });
