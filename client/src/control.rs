@@ -182,7 +182,12 @@ impl Control {
             let once = self.once(method.clone(), path, &body);
             let answer = match tokio::time::timeout_at(deadline, once).await {
                 Ok(answer) => answer.and_then(|text| self.decode(&text)),
-                Err(_) => Err(Failed::Later("the deadline passed".into(), code)),
+                Err(_) => {
+                    // What went wrong before says more than that time was up in the middle of another attempt.
+                    let before = attempts.last.clone();
+                    let cause = before.unwrap_or_else(|| "the deadline passed".into());
+                    Err(Failed::Later(cause, code))
+                }
             };
             match answer {
                 Ok(value) => return Ok(value),

@@ -162,16 +162,23 @@ impl SafePosition {
         era: u64,
         may_answer: impl Fn() -> bool,
     ) -> Result<(), Deposed> {
+        let settled = || {
+            if self.era() != era {
+                return Some(Err(Deposed));
+            }
+            (self.has(position) && may_answer()).then_some(Ok(()))
+        };
+        // The usual case with one copy in memory; whoever waits has to be entered into a list, under its lock.
+        if let Some(settled) = settled() {
+            return settled;
+        }
         loop {
             let risen = self.risen.notified();
             let mut risen = std::pin::pin!(risen);
             // From here on a rise is not missed; it may have come just before.
             risen.as_mut().enable();
-            if self.era() != era {
-                return Err(Deposed);
-            }
-            if self.has(position) && may_answer() {
-                return Ok(());
+            if let Some(settled) = settled() {
+                return settled;
             }
             risen.await;
         }
