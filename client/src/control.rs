@@ -180,14 +180,13 @@ impl Control {
         loop {
             attempts.count += 1;
             let once = self.once(method.clone(), path, &body);
-            let answer = match tokio::time::timeout_at(deadline, once).await {
-                Ok(answer) => answer.and_then(|text| self.decode(&text)),
-                Err(_) => {
-                    // What went wrong before says more than that time was up in the middle of another attempt.
-                    let before = attempts.last.clone();
-                    let cause = before.unwrap_or_else(|| "the deadline passed".into());
-                    Err(Failed::Later(cause, code))
-                }
+            let answer = if let Ok(answer) = tokio::time::timeout_at(deadline, once).await {
+                answer.and_then(|text| self.decode(&text))
+            } else {
+                // What went wrong before says more than that time was up in the middle of another attempt.
+                let before = attempts.last.clone();
+                let cause = before.unwrap_or_else(|| "the deadline passed".into());
+                Err(Failed::Later(cause, code))
             };
             match answer {
                 Ok(value) => return Ok(value),
