@@ -50,12 +50,15 @@ impl Way {
     }
 
     fn stream(self, key: Key) -> usize {
-        // Whichever partitions of a model move, all streams have some of them (Fibonacci hashing).
-        let spread = key.0.model.0.wrapping_add(key.1.into());
-        let spread = (spread.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let place = key.0.model.0.wrapping_add(key.1.into());
         match self {
-            Self::Live => spread % LIVE,
-            Self::Bulk => LIVE + spread % BULK,
+            // Neighbours go by different ones.
+            Self::Live => place as usize % LIVE,
+            // Whichever partitions of a model move, all have some of them (Fibonacci hashing).
+            Self::Bulk => {
+                let spread = place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+                LIVE + spread as usize % BULK
+            }
         }
     }
 }
