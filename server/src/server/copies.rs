@@ -7,7 +7,8 @@
 //! - `answering`: whether a holder may answer now (its lease, and the wait after a promotion)
 //! - `tail`: its last records, for followers that lack only these
 //! - `configure`: obeying the master: promoted, deposed, given other followers
-//! - `peer`, `stream`: what is sent to one other server, in the order of each partition
+//! - `peer`, `stream`: what is sent to one other server, in the order of each partition; states of partitions go by streams of their
+//!   own, so that no acknowledgement waits behind them
 //! - `attach`: how a follower comes to have everything: by the tail, or by the whole state in pieces
 //! - `receive`, `incoming`, `install`: the follower's side of the same
 //! - `beacon`: promises not to take over, and who is silent
