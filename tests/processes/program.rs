@@ -205,13 +205,17 @@ pub(crate) fn complaint(url: &str, arguments: &[&str]) -> String {
 }
 
 /// Waits until a command prints this.
-pub(crate) fn until_printed(url: &str, arguments: &[&str], wanted: impl Fn(&str) -> bool) {
+pub(crate) fn until_printed(
+    url: &str,
+    arguments: &[&str],
+    wanted: impl Fn(&str) -> bool,
+) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
         let output = run(url, arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() && wanted(&text) {
-            return;
+            return text;
         }
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
