@@ -212,7 +212,8 @@ async fn repeat<T: Element>(
         }
         let partitions = || pending.iter().map(|&at| plan.parts[at as usize].partition);
         let moved = || partitions().any(|partition| has_moved(model, &routes, partition));
-        let pause = tokio::time::sleep(shared.pauses.at_server(attempts.trouble()));
+        let too_early = attempts.was_too_early();
+        let pause = tokio::time::sleep(shared.pauses.at_server(attempts.trouble(), too_early));
         tokio::pin!(pause);
         // Where it has moved there is no trouble yet.
         loop {

@@ -100,7 +100,7 @@ impl Push<'_> {
             self.plan,
             model.incarnation.model.0,
             T::SIZE,
-            self.shared.lanes.len(),
+            self.lanes(T::SIZE, commutes),
             self.shared.options.request_bytes,
             self.plan.distinct && commutes,
         );
@@ -110,6 +110,20 @@ impl Push<'_> {
             }
         }
         self.drain(running).await;
+    }
+
+    /// How many lanes share this push: all, so that pushes of several callers to a partition go together. A push that nothing else
+    /// of this client runs beside takes fewer when it is small; where the order of updates matters, a partition keeps its lane.
+    fn lanes(&self, size: usize, commutes: bool) -> usize {
+        let all = self.shared.lanes.len();
+        let is_alone =
+            self.shared.in_flight.available_permits() == self.shared.options.in_flight_bytes;
+        if !commutes || !is_alone {
+            return all;
+        }
+        let parts = self.plan.parts.iter();
+        let bytes: usize = parts.map(|p| self.plan.section_length(p, size, true)).sum();
+        bundle::lanes_for(bytes, self.model.routes().server_count(), all)
     }
 
     /// Hands a bundle to its lane as soon as there is room for it; false when the push has failed meanwhile.

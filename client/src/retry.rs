@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use glint_protocol::{Epoch, ErrorBody, ErrorCode};
 use glint_world::Random;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ pub(crate) struct Attempts {
     pub(crate) last: Option<String>,
     /// Since when attempts have failed where they went last.
     troubled: Option<Instant>,
+    /// Whether the last one failed since its server has not heard of the latest map yet.
+    too_early: bool,
 }
 
 impl Attempts {
@@ -32,12 +35,27 @@ impl Attempts {
             since,
             last: None,
             troubled: None,
+            too_early: false,
         }
     }
 
     pub(crate) fn failed(&mut self, cause: &impl ToString) {
         self.last = Some(cause.to_string());
         self.troubled.get_or_insert_with(Instant::now);
+        self.too_early = false;
+    }
+
+    /// The attempt at this epoch of a partition was refused.
+    pub(crate) fn refused(&mut self, body: &ErrorBody, epoch: Epoch) {
+        self.failed(body);
+        let heard = body.detail.as_ref().and_then(|detail| detail.epoch);
+        self.too_early = matches!(body.code, ErrorCode::NotYet | ErrorCode::StaleMap)
+            && heard.is_some_and(|heard| heard < epoch);
+    }
+
+    /// Whether the next attempt may succeed very soon: the server that was asked is about to hear that it holds the partition.
+    pub(crate) fn was_too_early(&self) -> bool {
+        self.too_early
     }
 
     /// The next attempt goes elsewhere.
@@ -85,12 +103,18 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before the next retry at a server, after so long a time in which attempts have failed.
+    /// How long to wait before the next retry at a server, after so long a time in which attempts have failed, the last one
+    /// `too_early`.
     ///
     /// While partitions may be about to move, pauses are short: then a map or a hint comes soon, and ends them. After that they
     /// double, and take from the budget.
-    pub(crate) fn at_server(&self, trouble: Duration) -> Duration {
-        let pause = growing(self.first, self.longest, trouble, self.random.unit());
+    pub(crate) fn at_server(&self, trouble: Duration, too_early: bool) -> Duration {
+        let first = if too_early {
+            self.first / 16
+        } else {
+            self.first
+        };
+        let pause = growing(first, self.longest, trouble, self.random.unit());
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if trouble >= UNSETTLED {
@@ -195,6 +219,11 @@ mod tests {
         assert_eq!(pause(ms(2000)), ms(100));
         assert_eq!(pause(ms(2100)), ms(200));
         assert_eq!(pause(ms(60_000)), Duration::from_secs(2));
+        let mut soon = ms(0);
+        for _ in 0..4 {
+            soon += growing(ms(1), Duration::from_secs(2), soon, 1.0);
+        }
+        assert_eq!(soon, ms(15), "who was too early waits for 1, 2, 4, 8 ms");
         let half = growing(ms(10), Duration::from_secs(2), ms(500), 0.0);
         assert_eq!(half, ms(50));
     }

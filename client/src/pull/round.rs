@@ -298,9 +298,10 @@ impl Round<'_> {
 
     /// One group of a request failed.
     fn part_failed(&mut self, index: u32, bundle: &Bundle, body: ErrorBody) {
-        self.attempts.failed(&body);
-        self.note_failed(index, bundle);
         let partition = self.part(index).partition;
+        self.attempts
+            .refused(&body, bundle.routes.holder(partition).1);
+        self.note_failed(index, bundle);
         match body.code.retry() {
             Retry::Later => {
                 // Such as a holder without its lease, or one that has come back: another may hold the partition by now.

@@ -17,6 +17,14 @@ pub(super) fn lane_of(model: u64, partition: u32, lanes: usize) -> usize {
     (model as usize % lanes + partition as usize) % lanes
 }
 
+/// Bytes for which a request of their own is worth waking those who send, take and answer it.
+const WORTHWHILE: usize = 32 << 10;
+
+/// Among how many of `all` lanes to divide so many bytes that go to so many servers.
+pub(super) fn lanes_for(bytes: usize, servers: usize, all: usize) -> usize {
+    (bytes / servers.max(1) / WORTHWHILE).clamp(1, all)
+}
+
 /// All parts, in bundles of `most` bytes: those of one lane in the order of the plan, and the lanes by turns. A lane has
 /// one request out at a server, so that taking one lane's bundles after another's would leave all lanes but one idle.
 ///
@@ -91,6 +99,15 @@ mod tests {
             .into_iter()
             .map(|bundle| (bundle.lane, bundle.parts))
             .collect()
+    }
+
+    #[test]
+    fn a_small_push_is_not_divided_among_all_lanes() {
+        assert_eq!(lanes_for(100, 1, 4), 1);
+        assert_eq!(lanes_for(100 << 10, 1, 4), 3);
+        assert_eq!(lanes_for(100 << 10, 2, 4), 1);
+        assert_eq!(lanes_for(64 << 20, 2, 4), 4);
+        assert_eq!(lanes_for(1 << 20, 0, 1), 1);
     }
 
     #[test]

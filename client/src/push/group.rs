@@ -189,6 +189,11 @@ impl Group {
         self.attempts.failed(&cause);
     }
 
+    fn note_refusal(&mut self, body: &ErrorBody) {
+        self.note(body);
+        self.attempts.refused(body, self.epoch);
+    }
+
     pub(crate) fn unknown(&self, cause: impl Into<String>) -> Error {
         Error::Unknown {
             model: self.model.name().to_owned(),
@@ -236,7 +241,7 @@ impl Group {
                 let body = answer
                     .error()
                     .unwrap_or_else(|| ErrorBody::new(code, String::new()));
-                self.note(&body);
+                self.note_refusal(&body);
                 self.judge_error(body, now)
             }
         }

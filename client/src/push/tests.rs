@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use glint_protocol::{ErrorBody, ErrorCode, Number, error::GoneReason, frame::Op};
+use glint_protocol::{Epoch, ErrorBody, ErrorCode, Number, error::GoneReason, frame::Op};
 use glint_world::Random;
+use tokio::time::Instant;
 
 use crate::{
     Applied, Error, Vector,
@@ -250,6 +251,22 @@ async fn refusals_that_time_may_change_are_tried_again() {
         vector.push(&[3], &[5]).await.unwrap();
         assert_eq!(fake.sum(), 5, "{code}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_before_the_server_has_heard_that_it_holds_a_partition_waits_for_moments_only() {
+    let fake = Fake::new(10, 1);
+    let vector = vector(&fake).await;
+    let epoch = fake.state().map.epochs[0];
+    for (heard, soon) in [(Epoch(epoch.0 - 1), true), (epoch, false)] {
+        let refusal = ErrorBody::new(ErrorCode::StaleMap, "told to")
+            .with(|detail| detail.epoch = Some(heard));
+        fake.fail([Fault::Refuse(refusal)]);
+        let began = Instant::now();
+        vector.push(&[3], &[5]).await.unwrap();
+        assert_eq!(began.elapsed() < Duration::from_millis(2), soon);
+    }
+    assert_eq!(fake.sum(), 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -184,7 +184,10 @@ impl Task {
         }
         let now = Instant::now();
         let trouble = groups.iter().map(|group| group.attempts.trouble());
-        let pause = self.pauses.at_server(trouble.max().unwrap_or_default());
+        let too_early = groups.iter().all(|group| group.attempts.was_too_early());
+        let pause = self
+            .pauses
+            .at_server(trouble.max().unwrap_or_default(), too_early);
         // It wakes in time to settle what can no longer be tried.
         let boundary = groups.iter().map(|group| {
             if group.skip {
