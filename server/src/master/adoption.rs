@@ -102,9 +102,10 @@ pub(crate) fn not_yet(adopting: &Adopting, name: &str) -> ErrorBody {
     )
 }
 
-/// Whether a server has heard that this is its master: what it reported before may be changed by a late order of the one before.
+/// Whether a server has heard that this is its master: what it reported before may be changed by a late order of the one before,
+/// and may itself come late. That holds of one that reports nothing, too: it may have been given everything since.
 pub(crate) fn knows(state: &State, request: &Register) -> bool {
-    !has_anything(request) || request.term == state.term
+    request.term == state.term
 }
 
 /// Whether a server has partitions, though their values be lost.

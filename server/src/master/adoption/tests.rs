@@ -357,6 +357,22 @@ fn what_a_server_says_counts_once_it_has_heard_the_term_of_this_master() {
 }
 
 #[test]
+fn a_late_word_that_a_server_has_nothing_has_it_say_again_what_it_has() {
+    let mut state = empty();
+    let w = (incarnation(1, 1), &spec("w", 2));
+    hear(&mut state, &says("s1", &[w], &[(w.0, 0, 4, 4, 5)]));
+    let late = says("s1", &[], &[]);
+    register(&mut state, &late, &BTreeSet::new()).unwrap();
+    assert!(!knows(&state, &late));
+    let summary = state.adopting.as_ref().unwrap().summary(&state);
+    assert!(summary.servers.is_empty());
+    // One that has just begun says so twice.
+    hear(&mut state, &says("s2", &[], &[]));
+    let summary = state.adopting.as_ref().unwrap().summary(&state);
+    assert_eq!(summary.servers, [id("s2")]);
+}
+
+#[test]
 fn a_holder_that_lives_is_taken_when_all_have_come_whom_it_waits_for_and_none_has_heard_of_another_holder()
  {
     let spec = copied("w");
