@@ -14,7 +14,7 @@ use glint_world::{
     Disk, Shutdown,
     disk::{PARTIAL, is_unsynced, replace, unsynced},
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::state::{Slot, State};
 use crate::{
@@ -171,6 +171,9 @@ impl Keeper {
             .chain(released)
             .chain(making)
             .fold(end, u64::min);
+        if end - needed > self.options.bound(0) {
+            tracing::debug!(needed, end, ?drops, ?released, ?making, "the log is long");
+        }
         self.log.release(needed).await
     }
 
@@ -261,6 +264,10 @@ impl Keeper {
     async fn mark_lost(&mut self, slot: &Arc<Slot>) -> io::Result<()> {
         let key = slot.key();
         let why = slot.lock().loss().map(ToString::to_string);
+        if why.is_none() {
+            // Another copy may have come since: what it has counts.
+            self.marked.remove(&key);
+        }
         if let Some(why) = why
             && !self.marked.contains(&key)
         {
@@ -318,15 +325,22 @@ pub(super) async fn clear(disk: &dyn Disk, dropped: &[Incarnation]) -> io::Resul
 /// Says in the log that models were dropped, and clears their files away once that is sure. They are not held any more.
 ///
 /// # Errors
-/// `storage_failed`.
-pub(super) async fn dropped(
-    state: &State,
-    models: impl Iterator<Item = Incarnation>,
-) -> Result<(), ErrorBody> {
+/// `storage_failed`, `retry` when this server ends.
+pub(super) async fn dropped(state: &Arc<State>, models: Vec<Incarnation>) -> Result<(), ErrorBody> {
+    let (tell, told) = oneshot::channel();
+    let inside = Arc::clone(state);
+    // Whoever asks may go away meanwhile. Half done, the log would keep all that comes after until it is asked for again.
+    state.spawn(async move {
+        let _ = tell.send(drop_whole(&inside, models).await);
+    });
+    told.await
+        .unwrap_or_else(|_| Err(ErrorBody::new(ErrorCode::Retry, "this server ends")))
+}
+
+async fn drop_whole(state: &State, models: Vec<Incarnation>) -> Result<(), ErrorBody> {
     let (Some(log), Some(disk)) = (state.log.get(), &state.disk) else {
         return Ok(());
     };
-    let models: Vec<_> = models.collect();
     for &incarnation in &models {
         let at = log.append(Entry {
             header: Header::new(Kind::Drop, incarnation, ALL_PARTITIONS, state.boot, &[]),

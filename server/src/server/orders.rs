@@ -36,7 +36,7 @@ pub(super) async fn obey(state: &Arc<State>, orders: Orders) -> Result<(), Error
         let dropped = |model: &Incarnation| state.tombstones().reason(*model).is_some();
         state.receiving.forget(|(model, _)| dropped(model));
         // What was dropped may not come back with the next start: whoever ordered it is told when that is sure.
-        let drops = orders.drop.iter().map(|d| d.incarnation);
+        let drops = orders.drop.iter().map(|d| d.incarnation).collect();
         keeper::dropped(state, drops).await?;
     }
     if orders.hold.is_empty() {
