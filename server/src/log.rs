@@ -22,7 +22,7 @@ mod writer;
 
 use std::time::Duration;
 
-pub(crate) use writer::Beginning;
+pub(crate) use writer::{Beginning, Place};
 pub use writer::{Entry, Log, LogFailure};
 
 /// How a log is kept.

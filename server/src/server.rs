@@ -95,6 +95,8 @@ pub struct ServerConfig {
     pub disk: Option<Arc<dyn Disk>>,
     /// How its log is kept.
     pub log: LogOptions,
+    /// Records of a partition that are kept in memory for followers that lack only these.
+    pub tail_records: usize,
     /// Bytes a second at which states of partitions are sent to other servers; none without a limit.
     pub move_rate: Option<u64>,
     /// What becomes of what it holds when it is told to end.
@@ -119,6 +121,7 @@ impl ServerConfig {
             buffer_bytes: 512 << 20,
             disk: None,
             log: LogOptions::default(),
+            tail_records: 4096,
             move_rate: Some(MOVE_RATE),
             on_shutdown: OnShutdown::default(),
             grace: GRACE,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Of eight keys in as many partitions.
 const HOT: u64 = 5;
 
-async fn text(wire: &Wire, path: &str) -> String {
+pub(crate) async fn text(wire: &Wire, path: &str) -> String {
     let (status, body) = wire.send("GET", path, &[], Vec::new()).await;
     assert_eq!(status, 200);
     String::from_utf8(body.to_vec()).unwrap()

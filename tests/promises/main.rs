@@ -7,6 +7,7 @@
     reason = "a test ends where something is not as promised"
 )]
 
+mod away;
 mod bad_input;
 mod copies;
 mod draining;

@@ -8,7 +8,9 @@
 //! - `open`: how a log begins
 //! - `append`: the task that appends
 //! - `sync`: the task that syncs
+//! - `again`: reading what was appended
 
+mod again;
 mod append;
 mod open;
 mod sync;
@@ -33,6 +35,7 @@ use super::{
     segment::{self, SegmentHeader},
 };
 use crate::safe::SafePosition;
+pub(crate) use again::Place;
 pub(crate) use open::Beginning;
 
 /// A record on its way into the log.

@@ -9,7 +9,9 @@
 //! - `configure`: obeying the master: promoted, deposed, given other followers
 //! - `peer`, `stream`: what is sent to one other server, in the order of each partition; states of partitions go by streams of their
 //!   own, so that no acknowledgement waits behind them
+//! - `trail`: where more of them lie in the log
 //! - `attach`: how a follower comes to have everything: by the tail, or by the whole state in pieces
+//! - `behind`: by records that memory has no more
 //! - `receive`, `incoming`, `install`: the follower's side of the same
 //! - `beacon`: promises not to take over, and who is silent
 //! - `change`: asking the master for another in-sync set
@@ -19,6 +21,7 @@
 mod answering;
 mod attach;
 mod beacon;
+mod behind;
 mod change;
 mod configure;
 mod detach;
@@ -30,6 +33,7 @@ mod rate;
 mod receive;
 mod stream;
 mod tail;
+mod trail;
 mod wire;
 
 pub(super) use answering::{Answering, Origin};

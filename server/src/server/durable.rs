@@ -13,7 +13,7 @@ use glint_protocol::{
 
 use crate::{
     log::{
-        Entry, Log, checksum,
+        Entry, Log, Place, checksum,
         record::{Header, Kind},
     },
     partition::Description,
@@ -109,9 +109,9 @@ impl Durable {
             previous: epoch,
             ..self.header(description, Kind::Make, &payload)
         };
-        let end = self.append(header, payload, safe);
+        let (place, _) = self.append(header, payload, safe);
         self.log.wake();
-        Ok(end)
+        Ok(place.end())
     }
 
     fn header(&self, description: &Description, kind: Kind, payload: &[u8]) -> Header {
@@ -123,9 +123,14 @@ impl Durable {
         Header::new(kind, incarnation, partition, self.boot, payload)
     }
 
-    /// Has a record written, after those of the partition that came before; says where it ends. The log is to be woken
-    /// afterwards.
-    pub(super) fn append(&self, header: Header, payload: Bytes, safe: &Arc<SafePosition>) -> u64 {
+    /// Has a record written, after those of the partition that came before; says where it lies, and where the log begins by now.
+    /// The log is to be woken afterwards.
+    pub(super) fn append(
+        &self,
+        header: Header,
+        payload: Bytes,
+        safe: &Arc<SafePosition>,
+    ) -> (Place, u64) {
         let header = Header {
             boot: self.boot,
             ..header
@@ -144,7 +149,7 @@ impl Durable {
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        offset + bytes
+        (Place { offset, bytes }, self.log.begin())
     }
 
     /// Where its first record begins that no snapshot has; none when there is no such record.

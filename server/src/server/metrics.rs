@@ -1,7 +1,10 @@
 //! What a server holds and has done, in the text form that Prometheus reads: `GET /metrics`. Of single partitions only the
 //! busiest are named, so that there are never more than a few dozen lines, whatever the size of the models.
 
-use std::fmt::{Display, Write};
+use std::{
+    fmt::{Display, Write},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use glint_protocol::control::PartitionLoad;
 
@@ -13,6 +16,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 /// All of them.
 pub(super) fn text(state: &State) -> String {
     let load = state.load();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let single = [
         (
             "pulls_total",
@@ -67,6 +71,24 @@ pub(super) fn text(state: &State) -> String {
             "gauge",
             "Entries in the ledgers of all partitions.",
             load.ledger_entries,
+        ),
+        (
+            "followers_level_from_memory_total",
+            "counter",
+            "Followers that had all but the last records, which were in memory.",
+            read(&state.counters.level_from_memory),
+        ),
+        (
+            "followers_level_from_log_total",
+            "counter",
+            "Followers that lacked more records, which were read from the log.",
+            read(&state.counters.level_from_log),
+        ),
+        (
+            "followers_sent_state_total",
+            "counter",
+            "Followers to which the whole state of a partition was sent.",
+            read(&state.counters.level_by_state),
         ),
         (
             "registered",

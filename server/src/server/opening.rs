@@ -139,7 +139,9 @@ fn take(state: &State, log: &Log, recovered: Recovered) {
                 recovered.needed_from,
             );
             let spec = Arc::clone(&model.spec);
-            let slot = Slot::recovered(description, spec, recovered.partition, Some(durable));
+            let keeps = state.keeps(&spec);
+            let slot =
+                Slot::recovered(description, spec, recovered.partition, Some(durable), keeps);
             slots[index as usize] = Some(Arc::new(slot));
         }
         let spec = model.spec;

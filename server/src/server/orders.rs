@@ -191,6 +191,7 @@ async fn take(
             Arc::clone(&spec),
             partition,
             durable,
+            state.keeps(&spec),
         ));
         if !lost && let Some(durable) = &new.durable {
             let made = durable.made(&new.description, &spec, held.epoch, &new.safe);

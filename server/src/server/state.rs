@@ -96,6 +96,8 @@ pub(super) struct State {
     pub(super) move_rate: Rate,
     /// How the log is kept.
     pub(super) log_options: LogOptions,
+    /// Records of a partition that are kept in memory for followers.
+    tail_records: usize,
     /// Told when the in-sync set of a partition may have to change.
     pub(super) copies_changed: Notify,
     /// Tasks of copies end with it.
@@ -142,6 +144,10 @@ pub(super) struct Counters {
     pub(super) repeated: AtomicU64,
     pub(super) bytes_in: AtomicU64,
     pub(super) bytes_out: AtomicU64,
+    /// Followers that were brought level by records that memory had, by records of the log, and by the whole state.
+    pub(super) level_from_memory: AtomicU64,
+    pub(super) level_from_log: AtomicU64,
+    pub(super) level_by_state: AtomicU64,
 }
 
 impl Counters {
@@ -184,6 +190,7 @@ impl State {
             receiving: Receiving::default(),
             move_rate: Rate::new(config.move_rate),
             log_options: config.log,
+            tail_records: config.tail_records,
             copies_changed: Notify::new(),
             ending: Shutdown::new(),
             tasks: TaskTracker::new(),
@@ -351,6 +358,11 @@ impl State {
     pub(super) fn making(&self) -> Option<u64> {
         let from = self.making.load(Ordering::SeqCst);
         (from != NOT_MAKING).then_some(from)
+    }
+
+    /// How many of its last records are kept in memory of a partition of this model: none when it has no followers.
+    pub(super) fn keeps(&self, spec: &ModelSpec) -> Option<usize> {
+        (spec.copies() > 1).then_some(self.tail_records)
     }
 
     /// The starts on its data directory since the last that is known to have registered, that one included.

@@ -1,5 +1,6 @@
 //! How a follower comes to have everything, as its holder sees it: an attachment is offered, the answer says what the follower
-//! has, and it gets the records that it lacks, or the whole state.
+//! has, and it gets the records that it lacks (those that memory has no more, from the log: see [`behind`](super::behind)), or the
+//! whole state.
 //!
 //! The state goes out in pieces, among the records as they come: a piece is copied under the lock of the partition, and sent
 //! before the records that come after it. So the follower has exact values as soon as it has all pieces, nothing is kept
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use glint_protocol::{Epoch, Position, copies::CopyRole};
 
 use super::{
-    configure, detach,
+    behind, configure, detach,
     held::{Held, Member, Phase},
     peer::{Peer, Way},
     wire::{Answer, Answers, Content, Frame, Outcome},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     log::snapshot::{self, About},
     partition::cut::PIECE_BYTES,
-    server::state::{Slot, State},
+    server::state::{Counters, Slot, State},
 };
 
 /// Offers an attachment; the answer says what the follower lacks.
@@ -108,7 +109,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
     let member = &mut held.members[at];
     match answer.outcome {
         Outcome::Attached(last) if member.phase == Phase::Offered => {
-            attached(&slot, held, at, last, own);
+            attached(state, &slot, held, at, last, own);
         }
         Outcome::Has(position) => {
             member.known = true;
@@ -123,7 +124,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
             }
         }
         Outcome::Pending => member.known = true,
-        Outcome::Stranger if member.is_attached() => {
+        Outcome::Stranger if member.is_served() => {
             offer_anew(state, &slot, epoch, member);
         }
         // Who held it until now may not have heard yet that it does not any more: it is told again after a while.
@@ -140,6 +141,7 @@ pub(super) fn take(state: &Arc<State>, peer: &Peer, answer: &Answer) {
 
 /// A follower has said what it has.
 fn attached(
+    state: &State,
     slot: &Arc<Slot>,
     held: &mut Held,
     at: usize,
@@ -154,15 +156,23 @@ fn attached(
         }
         held.tail.as_ref()?.since(last)
     });
+    let last = last.filter(|last| held.reaches(*last, own));
     let member = &mut held.members[at];
     let session = member.session;
+    let counters = &state.counters;
     if let Some(records) = since {
+        Counters::add(&counters.level_from_memory, 1);
         member.phase = Phase::Streaming;
         member.known = true;
         for (header, payload) in records {
             member.send(Frame::append(key, epoch, session, header, payload));
         }
         // What it has as the model's durability asks for, it reports by itself.
+        member.peer.beacon_now();
+    } else if let Some(last) = last {
+        member.phase = Phase::Behind { last };
+        member.known = true;
+        member.peer.feed(slot);
         member.peer.beacon_now();
     } else {
         member.phase = Phase::Queued;
@@ -197,8 +207,12 @@ pub(super) struct Sent {
     pub(super) was_last: bool,
 }
 
-/// Has the next piece of a partition's state sent to a peer. Before the first, records are not sent: they are in the state.
-pub(super) fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Sent {
+/// Has the next piece of a partition's state, or of the records that a peer lacks, sent to it. Before the first piece of a state,
+/// records are not sent: they are in it.
+pub(super) async fn send_piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Sent {
+    if let Some(sent) = behind::send_records(state, slot, peer).await {
+        return sent;
+    }
     piece(state, slot, peer).unwrap_or(Sent {
         bytes: 0,
         was_last: true,
@@ -224,6 +238,7 @@ fn piece(state: &State, slot: &Arc<Slot>, peer: &Peer) -> Option<Sent> {
         next
     } else {
         send(Content::Begin(begin(state, slot, held)?));
+        Counters::add(&state.counters.level_by_state, 1);
         0
     };
     let size = (PIECE_BYTES / slot.description.element.size()).max(1);

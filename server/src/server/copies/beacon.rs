@@ -63,7 +63,7 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
         let held = slot.lock();
         if held.is_holder() {
             let of_it = held.members.iter().filter(|m| m.peer.is(peer));
-            let attached = of_it.filter(|m| m.known && m.is_attached());
+            let attached = of_it.filter(|m| m.known && m.is_served());
             attachments.extend(attached.map(|m| Attachment {
                 key: slot.key(),
                 epoch: held.epoch(),

@@ -109,7 +109,7 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
             );
             member.given_up = true;
         }
-        if silent && member.is_attached() && !member.waits {
+        if silent && member.is_served() && !member.waits {
             // Nothing gathers for one that does not answer; it is offered everything again when it does.
             member.peer.forget(slot.key(), member.session);
             member.session = state.next_session();

@@ -12,10 +12,11 @@ use tokio::time::Instant;
 use super::{
     peer::{Peer, Way},
     tail::Tail,
+    trail::Trail,
     wire::{Frame, Key},
 };
 use crate::{
-    log::record::Header,
+    log::{Place, record::Header},
     partition::{Description, Partition},
     server::state::Slot,
 };
@@ -71,6 +72,11 @@ pub(super) enum Phase {
     New,
     /// Offered: its answer says what it lacks.
     Offered,
+    /// It gets records from the log, up to where memory has the rest: this one was sent last.
+    Behind {
+        /// Its epoch and position.
+        last: (Epoch, Position),
+    },
     /// It needs the whole state, and others are sent theirs first.
     Queued,
     /// The pieces of the state are sent, from this value on; records go out as they come.
@@ -97,6 +103,11 @@ impl Member {
         )
     }
 
+    /// Whether it goes on from the copy that it has, or gets another one.
+    pub(super) fn is_served(&self) -> bool {
+        self.is_attached() || matches!(self.phase, Phase::Behind { .. })
+    }
+
     /// Sends what belongs to its attachment, behind what was sent before.
     pub(super) fn send(&self, frame: Frame) {
         let way = match self.phase {
@@ -120,6 +131,8 @@ pub(in crate::server) struct Held {
     /// The other copies, while this is the holder.
     pub(super) members: Vec<Member>,
     pub(super) tail: Option<Tail>,
+    /// Of a logged model: where its last records lie in the log.
+    pub(super) trail: Option<Trail>,
     /// What it had when it became the holder: any of it may have been acknowledged.
     pub(super) inherited: Position,
     /// When this follower last promised its holder not to serve, and at which epoch that one holds.
@@ -153,12 +166,13 @@ impl DerefMut for Held {
 }
 
 impl Held {
-    /// A partition in this role, with no other copies; `keeps_tail` if followers are to be expected.
+    /// A partition in this role, with no other copies; if followers are to be expected, so many of its last records are kept in
+    /// memory for them.
     pub(in crate::server) fn new(
         partition: Partition,
         role: Role,
         description: &Description,
-        keeps_tail: bool,
+        keeps: Option<usize>,
     ) -> Self {
         Self {
             partition,
@@ -166,7 +180,9 @@ impl Held {
             revision: Revision(0),
             members: Vec::new(),
             inherited: Position(0),
-            tail: keeps_tail.then(|| Tail::new(description.value_bytes())),
+            tail: keeps.map(|records| Tail::new(description.value_bytes(), records)),
+            trail: (keeps.is_some() && description.durability.is_logged())
+                .then(|| Trail::new(description.value_bytes())),
             promised: None,
             awaited: None,
             ceased: None,
@@ -311,7 +327,16 @@ impl Held {
             }
         }
         if let Some(tail) = &mut self.tail {
-            tail.push(header, payload);
+            let mut members = self.members.iter();
+            let awaited = members.any(|m| matches!(m.phase, Phase::Behind { .. }));
+            tail.push(header, payload, awaited);
+        }
+    }
+
+    /// Notes where in the log, which begins at `begin` by now, the record lies that was applied just now.
+    pub(in crate::server) fn lies_at(&mut self, position: Position, place: Place, begin: u64) {
+        if let Some(trail) = &mut self.trail {
+            trail.push(position, place, begin);
         }
     }
 

@@ -86,8 +86,8 @@ fn make(state: &Arc<State>, key: Key, incoming: Incoming, before: Option<&Slot>)
         session: incoming.session,
         holder: Some(incoming.holder),
     });
-    let keeps_tail = incoming.spec.copies() > 1;
-    let held = Held::new(incoming.partition, role, &incoming.description, keeps_tail);
+    let keeps = state.keeps(&incoming.spec);
+    let held = Held::new(incoming.partition, role, &incoming.description, keeps);
     Slot::received(
         incoming.description,
         incoming.spec,

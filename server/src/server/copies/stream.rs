@@ -37,7 +37,7 @@ pub(super) async fn run(state: Arc<State>, peer: Peer, stream: usize) {
 async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
     let mut next_piece = Instant::now();
     loop {
-        feed(state, peer, stream, &mut next_piece);
+        feed(state, peer, stream, &mut next_piece).await;
         if peer.is_due(stream) {
             let frames = peer.take(stream, BATCH);
             let answers = exchange(state, peer, &frames).await;
@@ -55,13 +55,13 @@ async fn send_all(state: &Arc<State>, peer: &Peer, stream: usize) {
     }
 }
 
-/// Puts pieces of states behind what waits, up to what goes out at once, as far as the rate allows.
-fn feed(state: &State, peer: &Peer, stream: usize, next_piece: &mut Instant) {
+/// Puts pieces of states, and of records that were missed, behind what waits, up to what goes out at once, as far as the rate allows.
+async fn feed(state: &State, peer: &Peer, stream: usize, next_piece: &mut Instant) {
     while peer.waiting(stream) < BATCH
         && Instant::now() >= *next_piece
         && let Some(slot) = peer.feeding(stream)
     {
-        let sent = attach::send_piece(state, &slot, peer);
+        let sent = attach::send_piece(state, &slot, peer).await;
         *next_piece = Instant::now() + state.move_rate.take(sent.bytes);
         if sent.was_last {
             peer.fed(stream);

@@ -7,10 +7,7 @@ use glint_protocol::{Epoch, Position};
 
 use crate::log::record::Header;
 
-/// Records that are kept at most.
-const MOST: usize = 4096;
-
-/// A payload that is not kept.
+/// A payload that is kept only while somebody is waited for who lacks it.
 const LARGE: usize = 64 << 10;
 
 /// Records in the order of their positions, without gaps, up to the last of the partition.
@@ -20,29 +17,38 @@ pub(in crate::server) struct Tail {
     bytes: usize,
     /// Bytes of payload that may be kept.
     budget: usize,
+    /// Records that are kept at most.
+    most: usize,
 }
 
 impl Tail {
-    /// Keeps as much as is worth it for a partition of so many bytes of values: beyond that its state is sent sooner.
-    pub(super) fn new(value_bytes: u64) -> Self {
+    /// Keeps as much as is worth it for a partition of so many bytes of values: beyond that its state is sent sooner, or its
+    /// records are read from the log. And not more than so many records.
+    pub(super) fn new(value_bytes: u64, most: usize) -> Self {
         Self {
             budget: (value_bytes / 8).clamp(64 << 10, 4 << 20) as usize,
+            most,
             ..Self::default()
         }
     }
 
-    /// Keeps the last record.
-    pub(super) fn push(&mut self, header: Header, payload: &Bytes) {
-        if payload.len() > LARGE {
-            // Not worth its copy: a follower that lacks it gets the state.
+    /// Keeps the last record; a large one only if it is `awaited`.
+    pub(super) fn push(&mut self, header: Header, payload: &Bytes, awaited: bool) {
+        let large = payload.len() > LARGE;
+        if large && !awaited {
+            // Not worth its copy: a follower that lacks it gets it from the log, or the state.
             self.clear();
             return;
         }
         // A payload is a part of a request's body: without a copy all of that would be kept.
-        let payload = Bytes::copy_from_slice(payload);
+        let payload = if large {
+            payload.clone()
+        } else {
+            Bytes::copy_from_slice(payload)
+        };
         self.bytes += payload.len();
         self.records.push_back((header, payload));
-        while self.bytes > self.budget || self.records.len() > MOST {
+        while self.bytes > self.budget || self.records.len() > self.most {
             let Some((_, dropped)) = self.records.pop_front() else {
                 break;
             };
@@ -89,9 +95,10 @@ mod tests {
     }
 
     fn tail() -> Tail {
-        let mut tail = Tail::new(1 << 20);
+        let mut tail = Tail::new(1 << 20, 100);
         for (epoch, position, previous) in [(1, 4, 1), (1, 5, 1), (3, 6, 1), (3, 7, 3)] {
-            tail.push(record(epoch, position, previous), &Bytes::from(vec![0; 10]));
+            let payload = Bytes::from(vec![0; 10]);
+            tail.push(record(epoch, position, previous), &payload, false);
         }
         tail
     }
@@ -117,12 +124,29 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut tail = Tail::new(0);
+        let mut tail = Tail::new(0, 100);
         for position in 1..100 {
-            tail.push(record(1, position, 1), &Bytes::from(vec![0; 8 << 10]));
+            let payload = Bytes::from(vec![0; 8 << 10]);
+            tail.push(record(1, position, 1), &payload, false);
         }
         assert!(tail.bytes <= 64 << 10 && tail.records.len() == 8);
         assert!(tail.since((Epoch(1), Position(91))).is_some());
         assert!(tail.since((Epoch(1), Position(90))).is_none());
+        let mut few = Tail::new(1 << 20, 2);
+        for position in 1..10 {
+            few.push(record(1, position, 1), &Bytes::new(), false);
+        }
+        assert_eq!(few.records.len(), 2);
+    }
+
+    #[test]
+    fn a_large_record_is_kept_while_somebody_is_waited_for_who_lacks_it() {
+        for awaited in [false, true] {
+            let mut tail = tail();
+            let payload = Bytes::from(vec![0; LARGE + 1]);
+            tail.push(record(3, 8, 3), &payload, awaited);
+            let since = tail.since((Epoch(3), Position(6)));
+            assert_eq!(since.map(|records| records.len()), awaited.then_some(2));
+        }
     }
 }

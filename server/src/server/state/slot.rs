@@ -74,14 +74,15 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// A partition that is held here from now on.
+    /// A partition that is held here from now on; for `keeps`, see [`Held::new`].
     pub(in crate::server) fn new(
         description: Description,
         spec: Arc<ModelSpec>,
         partition: Partition,
         durable: Option<Durable>,
+        keeps: Option<usize>,
     ) -> Self {
-        let held = Held::new(partition, Role::Holder, &description, spec.copies() > 1);
+        let held = Held::new(partition, Role::Holder, &description, keeps);
         Self::with(description, spec, held, durable)
     }
 
@@ -91,9 +92,10 @@ impl Slot {
         spec: Arc<ModelSpec>,
         partition: Partition,
         durable: Option<Durable>,
+        keeps: Option<usize>,
     ) -> Self {
         let role = Role::Follower(Following::default());
-        let held = Held::new(partition, role, &description, spec.copies() > 1);
+        let held = Held::new(partition, role, &description, keeps);
         Self {
             recovered: true,
             ..Self::with(description, spec, held, durable)
@@ -179,7 +181,8 @@ impl Slot {
     /// woken afterwards.
     pub(in crate::server) fn note(&self, held: &mut Held, header: Header, payload: &Bytes) {
         if let Some(durable) = &self.durable {
-            durable.append(header, payload.clone(), &self.safe);
+            let (place, begin) = durable.append(header, payload.clone(), &self.safe);
+            held.lies_at(header.position, place, begin);
         }
         if held.is_copied() {
             held.copy_out(self.key(), header, payload);
