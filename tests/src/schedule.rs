@@ -6,14 +6,17 @@
 //! - `faults`: what goes wrong, and when
 //! - `work`, `target`: what clients do
 //! - `admin`: what an admin does
+//! - `stranger`, `direct`: what somebody asks whose maps are old
 //! - `truth`, `copies`: what must be so
 
 mod admin;
 mod cluster;
 mod copies;
+mod direct;
 mod faults;
 mod plan;
 mod settle;
+mod stranger;
 mod target;
 mod truth;
 mod work;
@@ -101,6 +104,7 @@ async fn schedule(seed: u64, plan: Plan, trace: &Trace) -> Report {
 
     let (mut settled, mut retries) = (false, 0);
     let mut settling = Box::pin(settle::settle(&cluster, seed));
+    let mut stranger = Box::pin(stranger::ask(&cluster, Dice::new(seed).part("stranger")));
     let mut work = Box::pin(timeout(LONGEST, cluster.work.finished()));
     loop {
         tokio::select! {
@@ -119,6 +123,7 @@ async fn schedule(seed: u64, plan: Plan, trace: &Trace) -> Report {
             }
             () = settling.as_mut(), if settled => break,
             () = faults.step() => {}
+            () = stranger.as_mut(), if cluster.plan.copied && !settled => {}
         }
     }
     Report {

@@ -298,6 +298,7 @@ impl Cluster {
             max_deadline: self.plan.max_deadline,
             disk: Some(disk),
             log: self.plan.log,
+            tail_records: self.plan.tail_records,
             ..ServerConfig::new(master, 1 << 20)
         };
         let end = server::run(world, config, listener, Shutdown::new()).await;

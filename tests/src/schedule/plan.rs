@@ -103,6 +103,8 @@ pub(super) struct Plan {
     pub(super) pulse: Pulse,
     /// Segments and logs so short that there are snapshots in every schedule.
     pub(super) log: LogOptions,
+    /// Records of a partition that servers keep in memory: what a follower lacks beyond them, it gets from the log.
+    pub(super) tail_records: usize,
     /// Faults with their weights.
     pub(super) faults: Vec<(Fault, u64)>,
     /// Faults at most.
@@ -213,6 +215,7 @@ impl Plan {
                 floor_bytes: dice.within(1..24) << 10,
                 ..LogOptions::default()
             },
+            tail_records: *Dice::new(seed).part("tail").pick(&[1, 2, 8, 4096]),
             faults: faults(&mut dice, copied, &mut copies),
             most_faults: *dice.pick(&[4, 10, 30, 80]),
             fault_every_ms: *dice.pick(&[60, 150, 300, 800]),
@@ -273,8 +276,8 @@ fn faults(dice: &mut Dice, copied: bool, copies: &mut Dice) -> Vec<(Fault, u64)>
     let share = *dice.pick(&[0.3, 0.6, 1.0]);
     let mut chosen: Vec<_> = all.into_iter().filter(|_| dice.chance(share)).collect();
     if copied {
-        let among_servers = [(Fault::Isolate, 12), (Fault::Lag, 10), (Fault::Drain, 6)];
-        chosen.extend(among_servers.into_iter().filter(|_| copies.chance(0.6)));
+        let among_servers = [(Fault::Isolate, 24), (Fault::Lag, 10), (Fault::Drain, 8)];
+        chosen.extend(among_servers.into_iter().filter(|_| copies.chance(0.7)));
     }
     if chosen.is_empty() {
         vec![(Fault::Cut, 1), (Fault::StopServer, 1)]

@@ -286,6 +286,16 @@ impl Truth {
         }
     }
 
+    /// A server says that the values of a partition are lost.
+    pub(super) fn said_to_be_lost(&self, who: &str, incarnation: Incarnation, partition: u32) {
+        let judged = {
+            let known = self.lock();
+            let model = known.models.get(&incarnation);
+            model.map_or(Ok(()), |model| known.may_be_lost(model, partition))
+        };
+        self.judged(who, judged);
+    }
+
     /// An operation has failed: whether it may, and what to do next.
     pub(super) fn failed(
         &self,

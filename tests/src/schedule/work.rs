@@ -162,7 +162,14 @@ impl Worker {
         };
         let model = &plan.models[at];
         let who = &self.who;
-        let next = match self.dice.weighted(&[50, 25, 14, 8, u64::from(!plan.fair)]) {
+        // Where there are copies, what counts is what several begin at once, or take back, while a holder is replaced.
+        let (pulls, bursts, taken_back) = if plan.copied {
+            (13, 18, 16)
+        } else {
+            (25, 14, 8)
+        };
+        let weights = [50, pulls, bursts, taken_back, u64::from(!plan.fair)];
+        let next = match self.dice.weighted(&weights) {
             0 => {
                 let form = form(&mut self.dice, model);
                 match session.push(who, &target, &form, None, model.rough).await {

@@ -43,7 +43,13 @@ impl Faults {
     pub(super) fn isolate(&mut self) {
         let servers = self.cluster.names(Role::Server);
         let server = self.dice.pick(&servers).clone();
-        let time = self.dice.millis(200..3000);
+        let suspicion = self.cluster.plan.pulse.suspicion_ms;
+        // Often it ends just when the others have gone on without it: what is late then fits best behind what they have.
+        let time = if self.dice.chance(0.6) {
+            self.dice.millis(suspicion..suspicion * 5 / 2)
+        } else {
+            self.dice.millis(200..3000)
+        };
         self.note(format_args!(
             "{server} is cut off from all but clients for {time:?}"
         ));

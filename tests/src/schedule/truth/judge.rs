@@ -175,7 +175,7 @@ impl Known {
         }
     }
 
-    fn may_be_lost(&self, model: &Instance, partition: u32) -> Result<(), Violation> {
+    pub(super) fn may_be_lost(&self, model: &Instance, partition: u32) -> Result<(), Violation> {
         let durability = model.plan.durability;
         let hosts: Vec<&str> = match model.holder(partition) {
             Some(host) => vec![host],

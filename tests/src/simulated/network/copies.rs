@@ -13,6 +13,22 @@ use super::{Dice, Network, lock};
 /// Longer requests are not copied.
 const LONGEST: usize = 64 << 10;
 
+/// How much more often requests are copied that are seldom sent.
+const SELDOM: f64 = 3.0;
+/// How their paths begin: what servers and the master say to each other when something changes.
+const SELDOM_PATHS: [&[u8]; 5] = [
+    b"POST /v1/orders ",
+    b"POST /v1/servers/register ",
+    b"POST /v1/servers/change ",
+    b"POST /v1/servers/suspect ",
+    b"POST /v1/copies/yield ",
+];
+
+fn is_seldom(request: &[u8]) -> bool {
+    let mut paths = SELDOM_PATHS.iter();
+    paths.any(|path| request.starts_with(path))
+}
+
 /// Finds whole requests in what is written to a connection.
 pub(super) struct Recorder {
     network: Network,
@@ -56,8 +72,9 @@ impl Recorder {
         }
         let request = std::mem::take(&mut self.current);
         let mut dice = self.network.dice();
-        let stray = dice.chance(strays);
-        if stray || dice.chance(copies) {
+        let often = if is_seldom(&request) { SELDOM } else { 1.0 };
+        let stray = dice.chance(strays * often);
+        if stray || dice.chance(copies * often) {
             self.send_later(request, &mut dice);
         }
         stray
