@@ -6,6 +6,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cluster=tests/kubernetes/cluster/cluster
+# A cluster of their own: what `make kubernetes-up` or the quickstart has started goes on.
+export CLUSTER_STATE=$PWD/target/kubernetes/tests
 
 obstacle=$($cluster obstacle)
 if [ -n "$obstacle" ]; then
@@ -28,11 +30,11 @@ end() {
   if [ $status != 0 ]; then
     rm -rf target/kubernetes/failed/cluster
     mkdir -p target/kubernetes/failed
-    cp -r target/kubernetes/state/log target/kubernetes/failed/cluster 2>/dev/null || true
+    cp -r "$CLUSTER_STATE/log" target/kubernetes/failed/cluster 2>/dev/null || true
     echo "failed; what tests and components said is kept in target/kubernetes/failed" >&2
   fi
   if [ "${KEEP:-}" = 1 ]; then
-    echo "the cluster goes on: make kubernetes-run COMMAND='kubectl get pods -A'; make kubernetes-down ends it"
+    echo "the cluster goes on: export CLUSTER_STATE=$CLUSTER_STATE; make kubernetes-run COMMAND='kubectl get pods -A'; make kubernetes-down ends it"
   else
     $cluster down
   fi
@@ -43,8 +45,11 @@ rm -rf target/kubernetes/failed
 NODES=${NODES:-2} $cluster up
 $cluster load target/images/glint.tar target/images/examples.tar
 
-# One after the other: several of them kill the operator.
-check() { "${CARGO:-cargo}" test --quiet --package glint-tests-kubernetes --test kubernetes -- --ignored --test-threads=1 --nocapture "$@"; }
+# Side by side, as far as they leave each other alone (tests/kubernetes/turns.rs).
+check() {
+  "${CARGO:-cargo}" test --quiet --package glint-tests-kubernetes --test kubernetes -- \
+    --ignored --test-threads="${THREADS:-3}" --nocapture "$@"
+}
 check --skip whole_run "$@"
 # What the whole run has asked of the API server.
 if [ $# = 0 ]; then check whole_run; fi

@@ -53,6 +53,9 @@ struct Flags {
     /// Milliseconds between one pair of push and pull of a worker and the next
     #[arg(long, default_value_t = 2)]
     pause: u64,
+    /// After how many seconds to say again how far it is
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    tell: u64,
 }
 
 /// What was done so far.
@@ -121,7 +124,7 @@ async fn main() -> Result<ExitCode> {
         };
         workers.spawn(worker.run(stop.clone()));
     }
-    let shown = tokio::spawn(show(Arc::clone(&done)));
+    let shown = tokio::spawn(show(Arc::clone(&done), Duration::from_secs(flags.tell)));
     let mut sum = 0;
     while let Some(worker) = workers.join_next().await {
         // The first failure ends everything: no call may fail.
@@ -170,10 +173,10 @@ fn words(done: &Done) -> String {
     )
 }
 
-/// Says every few seconds how far it is.
-async fn show(done: Arc<Done>) {
+/// Says again and again how far it is.
+async fn show(done: Arc<Done>, every: Duration) {
     loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(every).await;
         println!("{}", words(&done));
     }
 }

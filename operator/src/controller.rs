@@ -2,7 +2,7 @@
 //! something of it has changed. What is watched is kept, so that a look costs no calls.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -43,6 +43,7 @@ use crate::{
     build::{Child, INSTANCE, Installation, MANAGED_BY, MANAGER},
     health::Health,
     master::Masters,
+    nodes::Nodes,
     reconcile::{self, Failure},
 };
 
@@ -99,6 +100,8 @@ pub struct Context {
     pub installation: Installation,
     /// What is known without asking.
     pub caches: Caches,
+    /// The zones of Kubernetes nodes.
+    pub nodes: Nodes,
     /// Talks to masters.
     pub masters: Masters,
     /// Writes events.
@@ -113,6 +116,8 @@ pub struct Context {
     pub applied: Mutex<HashMap<String, i64>>,
     /// Fields that the API server does not keep as they were applied: what was applied, and which field. Never twice.
     pub stubborn: Mutex<HashMap<String, (String, String)>>,
+    /// Objects whose owners were told that zones cannot be read.
+    zoneless: Mutex<HashSet<ObjectRef<Guarded>>>,
 }
 
 impl Context {
@@ -120,12 +125,22 @@ impl Context {
     fn forget(&self, namespace: &str, name: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|key, _| key.name != name || key.namespace.as_deref() != Some(namespace));
+        let mut zoneless = self.zoneless.lock().unwrap_or_else(PoisonError::into_inner);
+        zoneless.retain(|key| key.name != name || key.namespace.as_deref() != Some(namespace));
         // What is made for it is named after it. Others of a longer name lose no more than a look.
         let of_it = format!("/{namespace}/{name}");
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         applied.retain(|key, _| !key.contains(&of_it));
         let mut stubborn = self.stubborn.lock().unwrap_or_else(PoisonError::into_inner);
         stubborn.retain(|key, _| !key.contains(&of_it));
+    }
+
+    /// Whether it is to be said of an object that zones cannot be read: once.
+    pub fn misses_zones(&self, object: &ParameterServer) -> bool {
+        let key = ObjectRef::new(&object.name_any())
+            .within(object.namespace().as_deref().unwrap_or_default());
+        let mut zoneless = self.zoneless.lock().unwrap_or_else(PoisonError::into_inner);
+        object.spec.servers > 1 && self.nodes.are_refused() && zoneless.insert(key)
     }
 }
 
@@ -138,6 +153,8 @@ pub struct Scope {
     pub namespaces: Vec<String>,
     /// The operator's pod, named in its events.
     pub identity: String,
+    /// Whether the zones of Kubernetes nodes are read, for which there is a right of its own.
+    pub zones: bool,
 }
 
 /// Waits until `ParameterServer`s can be read: the definition may be installed after the operator.
@@ -172,22 +189,32 @@ pub async fn run(client: Client, scope: Scope, health: Arc<Health>, stop: Cancel
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
     };
+    let nodes = if scope.zones {
+        Nodes::wanted()
+    } else {
+        Nodes::unwanted()
+    };
     let one = |namespace: Option<String>| {
         run_in(
             client.clone(),
             scope.clone(),
             namespace,
+            nodes.clone(),
             Arc::clone(&health),
             stop.clone(),
         )
     };
-    future::join_all(namespaces.into_iter().map(one)).await;
+    let working = future::join_all(namespaces.into_iter().map(one));
+    let following = nodes.follow(client.clone(), &health);
+    let following = stop.run_until_cancelled(following);
+    future::join(working, following).await;
 }
 
 async fn run_in(
     client: Client,
     scope: Scope,
     namespace: Option<String>,
+    nodes: Nodes,
     health: Arc<Health>,
     stop: CancellationToken,
 ) {
@@ -206,6 +233,7 @@ async fn run_in(
     let context = Arc::new(Context {
         installation: scope.installation,
         caches,
+        nodes,
         masters: Masters::default(),
         recorder: Recorder::new(client.clone(), reporter),
         health: Arc::clone(&health),
@@ -213,6 +241,7 @@ async fn run_in(
         failures: Mutex::default(),
         applied: Mutex::default(),
         stubborn: Mutex::default(),
+        zoneless: Mutex::default(),
         client: client.clone(),
     });
     let failing = Arc::clone(&context);
@@ -319,6 +348,7 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Fai
         .filled()
         .await
         .map_err(|_| Failure::Stopping)?;
+    context.nodes.settled().await;
     let span = tracing::info_span!(
         "look",
         namespace,

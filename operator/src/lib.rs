@@ -24,6 +24,7 @@ pub mod health;
 pub mod lease;
 pub mod master;
 pub mod metrics;
+pub mod nodes;
 pub mod observe;
 pub mod plan;
 pub mod reason;

@@ -61,6 +61,9 @@ struct Run {
     /// After how many seconds without a word the operator that works counts as gone.
     #[arg(long, env = "GLINT_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
     lease_seconds: u64,
+    /// Whether to read the zones of Kubernetes nodes (`true` or `false`), so that copies lie in different ones.
+    #[arg(long, env = "GLINT_ZONES", default_value_t = true, action = clap::ArgAction::Set)]
+    zones: bool,
     /// Where to answer probes and Prometheus.
     #[arg(long, value_name = "HOST:PORT", default_value = "0.0.0.0:8080")]
     listen: String,
@@ -114,6 +117,7 @@ impl Run {
                 .cloned()
                 .collect(),
             identity: self.identity.clone(),
+            zones: self.zones,
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use glint_protocol::{
     ErrorBody, ErrorCode, ServerId,
     admin::{DrainServers, Draining},
-    control::ClusterStatus,
+    control::{ClusterStatus, Labels},
 };
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
@@ -79,6 +79,17 @@ impl Masters {
     pub async fn keep(&self, url: &str, server: &str) -> Result<Draining, MasterError> {
         let url = format!("{url}/v1/servers/{server}/drain");
         self.call(Method::DELETE, url, None::<&()>).await
+    }
+
+    /// Tells where a server runs.
+    pub async fn place(
+        &self,
+        url: &str,
+        server: &str,
+        labels: &Labels,
+    ) -> Result<Labels, MasterError> {
+        let url = format!("{url}/v1/servers/{server}/labels");
+        self.call(Method::PUT, url, Some(labels)).await
     }
 
     async fn call<Q: Serialize, A: DeserializeOwned>(

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use crate::{build::Names, reason::Reason};
+use crate::{build::Names, nodes::Zones, reason::Reason};
 
 /// What there is of one parameter server.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Observed {
     pub image_pod: Option<Pod>,
     /// What the master says, or why it says nothing.
     pub cluster: Option<Result<ClusterStatus, String>>,
+    /// The zones of the Kubernetes nodes that servers run on, as far as they are known; none when nodes cannot be read.
+    pub zones: Option<Zones>,
     /// Whether a `StatefulSet` was changed, and what is known of pods is about what it was before.
     pub lags: bool,
     /// Why pods that should be there are not: what their `StatefulSet` met when it made them.

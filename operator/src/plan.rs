@@ -5,10 +5,11 @@
 //! the new one can be had, and never while values would be lost by it.
 
 mod image;
+mod place;
 mod roll;
 mod scale;
 
-use glint_protocol::control::ServerState;
+use glint_protocol::control::{Labels, ServerState};
 
 use crate::{
     api::{ParameterServer, Phase},
@@ -53,6 +54,13 @@ pub enum Step {
     Keep {
         /// Its name.
         server: String,
+    },
+    /// The master is told where a server runs.
+    Place {
+        /// Its name.
+        server: String,
+        /// The Kubernetes node and its zone.
+        labels: Labels,
     },
     /// The pod that shows whether the image can be had is made.
     CheckImage,
@@ -116,6 +124,7 @@ pub fn plan(object: &ParameterServer, installation: &Installation, observed: &Ob
     // First what stays, so that it can take what the others hand over.
     steps.splice(0..0, keep(object, observed, emptied.as_deref()));
     steps.extend(drain);
+    steps.extend(place::places(object, observed));
     Plan {
         decided: Decided {
             servers: scale.servers,

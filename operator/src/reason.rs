@@ -75,6 +75,8 @@ reasons! {
     Paused normal;
     /// The operator looks after it.
     Managed normal;
+    /// Kubernetes nodes may not be read, so copies are kept on different machines, and not in different zones.
+    ZonesUnknown warning;
     /// Something that was deleted or changed by others was made again.
     Restored normal;
     /// A pod is restarted, since it is not as the spec says.

@@ -17,6 +17,7 @@ use crate::{
     build::Names,
     controller::{Context, Guarded},
     plan,
+    reason::Reason,
     report::{Findings, report},
 };
 
@@ -93,6 +94,10 @@ async fn look(object: &ParameterServer, context: &Context) -> Result<Action, Fai
         Some(Phase::Degraded | Phase::Invalid) => WRONG,
         _ => UNDER_WAY,
     };
+    if context.misses_zones(object) {
+        let note = "the operator's role does not allow it to list and watch nodes; see `zones` of the chart";
+        tell::say(object, Reason::ZonesUnknown, note, context).await;
+    }
     if object.status.as_ref() != Some(&status) {
         tell::write_status(object, &status, context).await?;
         tell::tell(object, &status, context).await;

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use crate::{
     api::{ParameterServer, ParameterServerStatus, Phase, ServerStatus},
     build::{COMPONENT, Component, INSTANCE, Names},
+    nodes,
     observe::{self, Observed, Trouble},
     plan::{self, Progress},
     reason::Reason,
@@ -333,10 +334,18 @@ fn servers(names: &Names, observed: &Observed, before: &[ServerStatus]) -> Vec<S
                 server.map(|s| s.load.value_bytes),
                 last.map(|s| s.value_bytes),
             ),
+            zone: zone(pod, observed),
             node: pod.spec.as_ref().and_then(|s| s.node_name.clone()),
-            zone: pod.labels().get("topology.kubernetes.io/zone").cloned(),
             name,
         }
     };
     observed.server_pods.iter().map(entry).collect()
+}
+
+/// The zone that a pod runs in; where nodes cannot be read, what Kubernetes has told the pod, as it does from 1.35 on.
+fn zone(pod: &k8s_openapi::api::core::v1::Pod, observed: &Observed) -> Option<String> {
+    match &observed.zones {
+        Some(zones) => zones.get(pod.spec.as_ref()?.node_name.as_ref()?)?.clone(),
+        None => pod.labels().get(nodes::ZONE).cloned(),
+    }
 }

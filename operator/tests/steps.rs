@@ -42,6 +42,12 @@ struct Scene {
     /// Whether servers hold nothing.
     empty: bool,
     image_pod: Option<(&'static str, &'static str)>,
+    /// Per server, the Kubernetes node it runs on.
+    nodes: Vec<&'static str>,
+    /// The zones of Kubernetes nodes, if they can be read.
+    zones: Option<Vec<(&'static str, Option<&'static str>)>>,
+    /// What the master knows of where servers run: node and zone.
+    places: Vec<(&'static str, Option<&'static str>)>,
 }
 
 fn scene() -> Scene {
@@ -62,6 +68,9 @@ fn scene() -> Scene {
         gone: None,
         empty: false,
         image_pod: None,
+        nodes: Vec::new(),
+        zones: None,
+        places: Vec::new(),
     }
 }
 
@@ -121,6 +130,14 @@ impl Scene {
             .enumerate()
             .map(|(n, (revision, ready))| pod(&format!("lda-server-{n}"), revision, *ready, OLD))
             .collect();
+        for (pod, node) in pods.iter_mut().zip(&self.nodes) {
+            pod["spec"]["nodeName"] = (*node).into();
+        }
+        observed.zones = self.zones.as_ref().map(|zones| {
+            let named =
+                |(node, zone): &(&str, Option<&str>)| ((*node).to_owned(), zone.map(str::to_owned));
+            zones.iter().map(named).collect()
+        });
         if let Some((n, why)) = self.waiting {
             pods[n]["status"]["containerStatuses"] = json!([{
                 "name": "server", "image": NEW, "imageID": "", "ready": false, "restartCount": 0,
@@ -163,6 +180,7 @@ impl Scene {
                 json!({
                     "id": id, "url": "http://x:1", "state": state, "silent_ms": 0, "capacity_bytes": 100,
                     "placed_bytes": has, "copies": has, "load": load, "durable": true, "drain": drain,
+                    "labels": self.places.get(n).map_or(json!({}), |(node, zone)| json!({"node": node, "zone": zone})),
                 })
             })
             .collect();
@@ -483,4 +501,72 @@ fn with_rollout_drain_a_single_server_is_restarted_when_it_has_nothing() {
     scene.emptied = vec![(1, "drained")];
     scene.gone = Some(1);
     assert_eq!(scene.restarts(), ["lda-server-0"]);
+}
+
+/// What the master is told: server, node, zone.
+fn told(scene: &Scene) -> Vec<(String, Option<String>, Option<String>)> {
+    let steps = scene.plan().steps;
+    steps
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::Place { server, labels } => Some((server, labels.node, labels.zone)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn zoned() -> Scene {
+    let mut scene = scene();
+    scene.nodes = vec!["m1", "m2"];
+    scene.zones = Some(vec![("m1", Some("west")), ("m2", Some("east"))]);
+    scene.places = vec![("m1", None), ("m2", None)];
+    scene
+}
+
+#[test]
+fn the_master_is_told_the_zone_of_each_server_once() {
+    let mut scene = zoned();
+    let expected = |server: &str, node: &str, zone: Option<&str>| {
+        let zone = zone.map(str::to_owned);
+        (server.to_owned(), Some(node.to_owned()), zone)
+    };
+    assert_eq!(
+        told(&scene),
+        [
+            expected("lda-server-0", "m1", Some("west")),
+            expected("lda-server-1", "m2", Some("east"))
+        ]
+    );
+    scene.places = vec![("m1", Some("west")), ("m2", Some("east"))];
+    assert_eq!(told(&scene), []);
+    scene.nodes[1] = "m1";
+    let moved = expected("lda-server-1", "m1", Some("west"));
+    assert_eq!(told(&scene), [moved], "it runs on another machine now");
+    scene.nodes[1] = "m2";
+    scene.zones = Some(vec![("m1", Some("west")), ("m2", None)]);
+    let bare = expected("lda-server-1", "m2", None);
+    assert_eq!(told(&scene), [bare], "its machine has no zone any more");
+}
+
+#[test]
+fn nothing_is_told_of_what_is_not_known_or_not_there() {
+    let mut scene = zoned();
+    scene.zones = None;
+    assert_eq!(told(&scene), [], "nodes cannot be read");
+    scene = zoned();
+    scene.zones = Some(vec![("m1", Some("west"))]);
+    assert_eq!(told(&scene).len(), 1, "a node that was not heard of yet");
+    scene = zoned();
+    scene.nodes.pop();
+    assert_eq!(told(&scene).len(), 1, "a pod that has no node yet");
+    scene = zoned();
+    scene.stops = Some(1);
+    assert_eq!(told(&scene).len(), 1, "a pod that is about to go");
+    scene = zoned();
+    scene.silent = Some("lda-server-1");
+    assert_eq!(
+        told(&scene).len(),
+        1,
+        "a server that the master does not hear"
+    );
 }

@@ -7,6 +7,7 @@ mod log;
 mod memory;
 mod model;
 mod notation;
+mod patience;
 mod process;
 mod status;
 mod table;

@@ -30,6 +30,7 @@ mod membership;
 mod mend;
 mod orders;
 mod overview;
+mod place;
 pub mod placement;
 mod plan;
 mod published;

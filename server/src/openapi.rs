@@ -280,6 +280,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
         )
     },
     Endpoint {
+        parameters: &[("name", true, "The server's name.")],
+        ..endpoint(
+            "put",
+            "/v1/servers/{name}/labels",
+            At::Master,
+            Shape::Json("Labels"),
+            Shape::Json("Labels"),
+            "Takes where a server runs, in place of what it says itself.",
+        )
+    },
+    Endpoint {
         parameters: &[
             ("name", true, "The model's name."),
             ("partition", true, "Which of its partitions."),

@@ -4,11 +4,11 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::stories::{SYSTEM, project};
+use crate::stories::{SYSTEM, state};
 
 /// Everything that the operator has asked so far, watches and reviews of itself included.
 pub fn operator() -> Vec<Value> {
-    let log = project("target/kubernetes/state/log/audit.json");
+    let log = state("log/audit.json");
     let text = fs::read_to_string(log).expect("the audit log");
     let user = format!("system:serviceaccount:{SYSTEM}:glint-operator");
     text.lines()

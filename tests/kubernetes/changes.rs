@@ -6,6 +6,7 @@ use glint_tests_kubernetes::{
     audit,
     stories::{Space, counted, eventually, operators},
     training::Training,
+    turns,
 };
 
 #[test]
@@ -184,6 +185,7 @@ fn paused_nothing_is_changed_and_afterwards_everything_is_made_up_for() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn a_settled_object_is_looked_at_again_without_a_single_write() {
+    turns::alone();
     let space = Space::new("idle");
     space.parameter_server(
         "lda",

@@ -6,11 +6,13 @@ use glint_tests_kubernetes::{
         project, run, uninstall,
     },
     training::{Training, job},
+    turns,
 };
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn installed_by_chart_a_parameter_server_is_ready_in_half_a_minute_and_a_job_completes() {
+    turns::alone();
     let space = Space::new("first");
     let started = std::time::Instant::now();
     space.parameter_server("lda", "{servers: 2}");
@@ -106,11 +108,14 @@ fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
         assert!(said.contains(word), "{value}: {said}");
     }
     let scoped = render("watchNamespaces={a,b}").expect("scoped");
-    assert!(
-        !scoped.contains("kind: ClusterRoleBinding"),
-        "a cluster-wide binding"
+    assert_eq!(
+        scoped.matches("kind: ClusterRoleBinding").count(),
+        1,
+        "cluster-wide is what it may ask of nodes"
     );
     assert_eq!(scoped.matches("kind: RoleBinding").count(), 3);
+    let zoneless = render("watchNamespaces={a},zones=false").expect("without zones");
+    assert!(!zoneless.contains("kind: ClusterRoleBinding"), "{zoneless}");
     let without = render("crds.install=false").expect("without definitions");
     assert!(!without.contains("kind: CustomResourceDefinition"));
 }
@@ -118,6 +123,7 @@ fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_uninstall_keeps_definitions_objects_volumes_and_what_runs() {
+    turns::alone();
     let space = Space::new("uninstall");
     space.parameter_server("lda", "{servers: 1, storage: {size: 1Gi}}");
     space.ready("lda", 1);
@@ -141,6 +147,7 @@ fn an_uninstall_keeps_definitions_objects_volumes_and_what_runs() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_upgrade_from_an_older_chart_keeps_objects_and_data() {
+    turns::alone();
     operator();
     let folder = project("target/kubernetes/older");
     let folder = folder.to_str().expect("a path");
@@ -181,6 +188,7 @@ fn an_upgrade_from_an_older_chart_keeps_objects_and_data() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn installed_by_plain_manifests_it_works_as_by_the_chart() {
+    turns::alone();
     operator();
     uninstall();
     kubectl(&["delete", "crd", "parameterservers.glint.dev", "--wait"]);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use glint_tests_kubernetes::stories::{SYSTEM, Space, eventually, kubectl, operators, project};
+use glint_tests_kubernetes::turns;
 use serde_json::Value;
 
 /// Operators that live for one change each, while this is not dropped.
@@ -102,6 +103,7 @@ fn made(space: &Space) -> Vec<(String, Value)> {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_operator_that_crashes_after_each_single_call_comes_to_the_same_end() {
+    turns::alone();
     let space = Space::new("crashing");
     let last = "{servers: 1, storage: {size: 1Gi}, annotations: {example.com/note: third}}";
     {

@@ -3,6 +3,7 @@
 use glint_tests_kubernetes::{
     stories::{OPERATOR, SYSTEM, Space, eventually, kubectl, operators, run},
     training::Training,
+    turns,
 };
 
 const DURABLE: &str = "{servers: 2, storage: {size: 1Gi}, rollout: restart}";
@@ -39,6 +40,7 @@ fn training_goes_on_while_the_master_is_gone_and_it_knows_everything_when_it_ret
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn training_goes_on_while_operator_and_master_are_gone_together() {
+    turns::alone();
     let space = Space::new("killed-operator");
     space.parameter_server("lda", DURABLE);
     space.ready("lda", 2);
@@ -126,6 +128,7 @@ fn with_two_copies_in_memory_a_killed_server_costs_nothing_but_a_moment() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn a_machine_that_is_drained_and_comes_back_loses_nothing() {
+    turns::alone();
     let space = Space::new("drained");
     space.parameter_server("lda", DURABLE);
     space.ready("lda", 2);

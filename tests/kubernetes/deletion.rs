@@ -3,6 +3,7 @@
 use glint_tests_kubernetes::{
     stories::{Space, eventually},
     training::Training,
+    turns,
 };
 
 #[test]
@@ -52,6 +53,7 @@ fn deleted_with_retention_delete_nothing_is_left() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
+    turns::alone();
     use glint_tests_kubernetes::stories::{SYSTEM, kubectl, operators};
     let space = Space::new("away");
     space.parameter_server("lda", "{servers: 1}");

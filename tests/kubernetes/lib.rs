@@ -3,6 +3,7 @@
 //! - [`stories`]: the cluster through `kubectl` and `helm`, a namespace per test, waiting
 //! - [`audit`]: what the operator asked of the API server
 //! - [`processes`]: `glint` as an admin runs it, and processes of pods that stand still
+//! - [`turns`]: which tests run beside each other
 //! - [`training`]: a Job that pulls and pushes all the time, and judges
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
@@ -10,3 +11,4 @@ pub mod audit;
 pub mod processes;
 pub mod stories;
 pub mod training;
+pub mod turns;

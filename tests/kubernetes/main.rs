@@ -14,3 +14,4 @@ mod roles;
 mod rolls;
 mod scaling;
 mod spec;
+mod zones;

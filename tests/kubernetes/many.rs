@@ -1,10 +1,11 @@
 //! Many `ParameterServer`s at once, and what they cost the operator.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use glint_tests_kubernetes::{
-    audit,
+    audit, processes,
     stories::{Space, eventually, parameter_server},
+    turns,
 };
 use serde_json::Value;
 
@@ -12,12 +13,8 @@ const COUNT: usize = 50;
 
 /// Resident memory of the operator in MB, now and at most.
 fn memory() -> (u64, u64) {
-    let found = Command::new("pgrep")
-        .args(["--full", "^/glint-operator run"])
-        .output()
-        .expect("pgrep runs");
-    let pid = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("one operator runs");
+    let pid = processes::one("^/glint-operator run");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name));
         let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
@@ -29,6 +26,7 @@ fn memory() -> (u64, u64) {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn fifty_parameter_servers_at_once_are_ready_and_cost_the_operator_little() {
+    turns::alone();
     let space = Space::new("fifty");
     let all: Vec<String> = (0..COUNT)
         .map(|n| parameter_server(&format!("lda-{n}"), "{servers: 1}"))

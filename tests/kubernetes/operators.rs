@@ -5,6 +5,7 @@ use std::{thread, time::Duration};
 use glint_tests_kubernetes::stories::{
     OPERATOR, SYSTEM, Space, counted, eventually, find, kubectl, operator, operators, project, run,
 };
+use glint_tests_kubernetes::turns;
 
 fn holder() -> Option<String> {
     let lease = find(&["-n", SYSTEM, "lease", "glint-operator"])?;
@@ -29,6 +30,7 @@ fn scale(count: usize) {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn of_two_operators_one_writes_and_the_other_takes_over_when_it_dies() {
+    turns::alone();
     let space = Space::new("two");
     scale(2);
     let first = holder().expect("one works");
@@ -62,6 +64,7 @@ fn of_two_operators_one_writes_and_the_other_takes_over_when_it_dies() {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_operator_that_ends_in_order_gives_the_lease_back_at_once() {
+    turns::alone();
     operator();
     let first = eventually("one works", 60, holder);
     kubectl(&["-n", SYSTEM, "delete", "pod", &first]);
@@ -94,6 +97,7 @@ impl Drop for Definition {
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() {
+    turns::alone();
     operator();
     let space = Space::new("late");
     // What there is of other tests goes with the definition, and they have ended.
@@ -136,6 +140,7 @@ fn an_operator_without_the_definition_waits_unready_and_works_when_it_arrives() 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_object_that_cannot_be_read_does_not_stop_the_others() {
+    turns::alone();
     let space = Space::new("malformed");
     // As an older version of the definition might have admitted: the rules are put aside for a moment.
     let set = |value: &str| {

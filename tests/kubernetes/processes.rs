@@ -1,11 +1,17 @@
 //! What tests do besides talking to Kubernetes: `glint` as an admin runs it, and processes of pods, which run on this machine.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use crate::stories::{Space, project, run};
 
-/// Runs `glint` against a `ParameterServer`, and gives what it says.
+/// Runs `glint` against a `ParameterServer`, and gives what it says; it must succeed.
 pub fn glint(space: &Space, name: &str, arguments: &[&str]) -> String {
+    try_glint(space, name, arguments)
+        .unwrap_or_else(|e| panic!("glint {}: {e}", arguments.join(" ")))
+}
+
+/// The same, when the master may be away: what it says, or why not.
+pub fn try_glint(space: &Space, name: &str, arguments: &[&str]) -> Result<String, String> {
     let service = space
         .find(&["service", &format!("{name}-master")])
         .expect("the master has a Service");
@@ -15,7 +21,29 @@ pub fn glint(space: &Space, name: &str, arguments: &[&str]) -> String {
     all.push(program.to_str().expect("a path").to_owned());
     all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    run("env", &all, "").unwrap_or_else(|e| panic!("glint {}: {e}", arguments.join(" ")))
+    run("env", &all, "")
+}
+
+/// The process of a pod of this cluster whose command line is like `pattern`; there is one. Pods of other clusters on this
+/// machine are told apart by their control groups.
+pub fn one(pattern: &str) -> String {
+    let name = Command::new(project("tests/kubernetes/cluster/cluster"))
+        .arg("name")
+        .output()
+        .expect("the cluster's script runs");
+    let name = String::from_utf8_lossy(&name.stdout).trim().to_owned();
+    let found = Command::new("pgrep")
+        .args(["--full", "--", pattern])
+        .output()
+        .expect("pgrep runs");
+    let of_cluster = |process: &&str| {
+        let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        groups.contains(&format!("/{name}-"))
+    };
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    let found: Vec<&str> = found.lines().filter(of_cluster).collect();
+    assert_eq!(found.len(), 1, "one process of {pattern}: {found:?}");
+    found[0].to_owned()
 }
 
 /// A process that stands still until this is dropped.
@@ -28,16 +56,9 @@ impl Frozen {
     pub fn server(space: &Space, name: &str, ordinal: u32) -> Self {
         let master = format!("http://{name}-master.{}.svc:7100", space.name());
         let pattern = format!("--master {master} .* --id {name}-server-{ordinal}( |$)");
-        let found = Command::new("pgrep")
-            .args(["--full", "--", &pattern])
-            .output()
-            .expect("pgrep runs");
-        let found = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        assert!(
-            found.parse::<u32>().is_ok(),
-            "one process of server {ordinal}: {found:?}"
-        );
-        let frozen = Self { process: found };
+        let frozen = Self {
+            process: one(&pattern),
+        };
         frozen.signal("STOP");
         frozen
     }

@@ -18,10 +18,12 @@ fn right(verb: &str, resource: &str, group: &str) -> Right {
 fn granted() -> BTreeSet<Right> {
     let role =
         find(&["clusterrole", "glint-system-glint-operator"]).expect("the role of the chart");
+    let zones =
+        find(&["clusterrole", "glint-system-glint-operator-zones"]).expect("that for zones");
     let lease =
         find(&["-n", SYSTEM, "role", "glint-operator-lease"]).expect("the role for the lease");
     let mut rights = BTreeSet::new();
-    for role in [role, lease] {
+    for role in [role, zones, lease] {
         for rule in role["rules"].as_array().expect("rules") {
             let list = |field: &str| -> Vec<String> {
                 let items = rule[field].as_array().cloned().unwrap_or_default();

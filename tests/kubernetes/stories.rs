@@ -2,7 +2,7 @@
 //! when a test fails.
 
 use std::{
-    fs,
+    env, fs,
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
@@ -12,6 +12,8 @@ use std::{
 };
 
 use serde_json::Value;
+
+use crate::turns;
 
 /// The namespace of the operator.
 pub const SYSTEM: &str = "glint-system";
@@ -23,6 +25,13 @@ pub fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../..")
         .join(path)
+}
+
+/// A path in what the cluster keeps while it runs.
+pub fn state(path: &str) -> PathBuf {
+    let state = env::var_os("CLUSTER_STATE")
+        .map_or_else(|| project("target/kubernetes/state"), PathBuf::from);
+    state.join(path)
 }
 
 /// Runs a command in the network of the cluster; its output, or what it said when it failed.
@@ -59,12 +68,23 @@ pub fn find(arguments: &[&str]) -> Option<Value> {
     (!text.trim().is_empty()).then(|| serde_json::from_str(&text).expect("JSON"))
 }
 
+/// Says something of the test that runs on this thread.
+pub fn note(text: &str) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or_default();
+    let name: String = name.chars().take(40).collect();
+    eprintln!("    {name:40} {text}");
+}
+
 /// Waits until `look` finds something, and says how long that took.
 pub fn eventually<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = look() {
-            eprintln!("    {what}: after {:.1} s", started.elapsed().as_secs_f64());
+            note(&format!(
+                "{what}: after {:.1} s",
+                started.elapsed().as_secs_f64()
+            ));
             return found;
         }
         assert!(
@@ -78,6 +98,7 @@ pub fn eventually<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<
 /// The operator, installed by the chart, once for all tests.
 pub fn operator() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
+    turns::beside();
     INSTALLED.get_or_init(install);
     // A test that failed may have left none.
     let deployment =
@@ -318,7 +339,7 @@ impl Space {
         eprintln!("    what there was is kept in {}", self.folder.display());
         eprintln!(
             "    the logs of Kubernetes are in {}",
-            project("target/kubernetes/state/log").display()
+            state("log").display()
         );
     }
 }

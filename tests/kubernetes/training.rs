@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::stories::{Space, eventually, kubectl, project};
+use crate::stories::{Space, eventually, kubectl, note, project};
 
 /// The image with the program.
 const IMAGE: &str = "glint-examples:0.1.0";
@@ -37,7 +37,7 @@ spec:
       containers:
         - name: steady
           image: {IMAGE}
-          command: [/steady, {arguments}]
+          command: [/steady, --tell, '1', {arguments}]
           envFrom: [{{secretRef: {{name: {server}-client}}}}]
           securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
 "
@@ -141,6 +141,6 @@ impl<'a> Training<'a> {
             last.contains("no call failed, every value right"),
             "the Job ended with: {log}"
         );
-        eprintln!("    the Job: {last}");
+        note(&format!("the Job: {last}"));
     }
 }

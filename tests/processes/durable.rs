@@ -305,6 +305,33 @@ fn a_server_that_is_gone_for_good_is_given_up_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_server_that_starts_before_the_one_before_has_ended_waits_for_its_directory() {
+    let pair = Pair::new();
+    let master = pair.master(&[]);
+    let first = pair.server();
+    pair.until_alive();
+    let url = &pair.url;
+    pair.create("w", "sync");
+    printed(url, &["push", "w", "1=5"]);
+    let arguments = [&server(url, "s1")[..], &["--data-dir-wait-seconds", "60"]].concat();
+    let second = Program::start(pair.directory.path(), &pair.log("s1"), &arguments);
+    let waits = "waiting for the data directory";
+    assert!(
+        (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            second.log().contains(waits)
+        }),
+        "{}",
+        second.log()
+    );
+    first.kill();
+    until_printed(url, &["pull", "w", "1"], |text| text.contains("1\t5"));
+    assert!(second.log().contains("registered"), "{}", second.log());
+    second.terminate();
+    master.terminate();
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_used_is_refused_at_the_start_and_nothing_in_it_is_touched() {
     let pair = Pair::new();
     let master = pair.master(&[]);

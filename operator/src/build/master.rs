@@ -66,6 +66,7 @@ pub(super) fn stateful_set(object: &ParameterServer, decided: &Decided) -> State
     );
     pods::serve(&mut container, MASTER_PORT);
     container.resources = pods::resources(&master.resources);
+    container.env = Some(vec![pods::patience()]);
     container.volume_mounts = Some(vec![pods::mount()]);
     let mut pod = pods::pod(object, container);
     pod.termination_grace_period_seconds = Some(30);

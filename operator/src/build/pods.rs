@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, Capabilities, Container, ContainerPort, HTTPGetAction, LocalObjectReference,
-        PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm, PodAntiAffinity,
-        PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
-        VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
+        Affinity, Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction,
+        LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodAffinityTerm,
+        PodAntiAffinity, PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+        SecurityContext, VolumeMount, VolumeResourceRequirements, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -135,6 +135,16 @@ pub(super) fn serve(container: &mut Container, port: i32) {
         failure_threshold: Some(3),
         ..Probe::default()
     });
+}
+
+/// Has a process wait for its volume while the one before it still ends there: a pod that is deleted by force is made again at
+/// once. A variable, since an older image would not know a flag. Shorter than the startup probe waits.
+pub(super) fn patience() -> EnvVar {
+    EnvVar {
+        name: "GLINT_DATA_DIR_WAIT_SECONDS".to_owned(),
+        value: Some("45".to_owned()),
+        ..EnvVar::default()
+    }
 }
 
 /// Where the data directory is mounted.

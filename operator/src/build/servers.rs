@@ -153,10 +153,13 @@ fn environment(object: &ParameterServer) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     };
-    let theirs = object
-        .spec
-        .env
-        .iter()
-        .filter(|theirs| ours.iter().all(|(name, _)| theirs.name != *name));
-    ours.map(from).into_iter().chain(theirs.cloned()).collect()
+    let patience = pods::patience();
+    let is_ours = |name: &str| name == patience.name || ours.iter().any(|(own, _)| *own == name);
+    let theirs = object.spec.env.iter().filter(|env| !is_ours(&env.name));
+    let theirs: Vec<EnvVar> = theirs.cloned().collect();
+    ours.map(from)
+        .into_iter()
+        .chain([patience])
+        .chain(theirs)
+        .collect()
 }

@@ -49,6 +49,9 @@ pub(super) async fn gather(
         .map(|pod| (**pod).clone())
         .collect();
     observe::sort_pods(&mut observed, names, pods);
+    let nodes = observed.server_pods.iter();
+    let nodes = nodes.filter_map(|(_, pod)| pod.spec.as_ref()?.node_name.clone());
+    observed.zones = context.nodes.zones(nodes);
     if observed.master_pod.as_ref().is_some_and(observe::is_ready) {
         let answer = context.masters.status(&names.url()).await;
         observed.cluster = Some(answer.map_err(|error| error.to_string()));

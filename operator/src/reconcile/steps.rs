@@ -74,6 +74,15 @@ pub(super) async fn carry_out(
                 });
             }
             Step::Keep { server } => keep_all(&url, std::slice::from_ref(server), context).await,
+            Step::Place { server, labels } => {
+                // One that the master cannot be told about now is told at the next look.
+                match context.masters.place(&url, server, labels).await {
+                    Ok(_) => tracing::info!(server, ?labels, "the master knows where it runs"),
+                    Err(error) => {
+                        tracing::warn!(server, %error, "the master could not be told where a server runs");
+                    }
+                }
+            }
             Step::CheckImage => {
                 let child =
                     build::image_check(object, &build::wanted_image(object, &context.installation));

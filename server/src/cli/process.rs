@@ -23,6 +23,7 @@ use glint_world::{
 use super::{
     admin::Forget,
     memory::{self, Bytes},
+    patience::Patience,
 };
 
 #[derive(Args)]
@@ -40,6 +41,8 @@ pub(crate) struct Master {
     /// Where to keep what must survive a restart: servers, models, who holds what.
     #[arg(long, value_name = "PATH", default_value = "./glint-data/master")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    patience: Patience,
     /// Write the master's URL into this file once it answers.
     #[arg(long, value_name = "PATH")]
     url_file: Option<PathBuf>,
@@ -101,7 +104,8 @@ impl Master {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let world = World::real();
         let shutdown = signals()?;
-        let storage = directory(&self.data_dir)?;
+        let open = || glint_world::storage::in_directory(&self.data_dir);
+        let storage: Arc<dyn Storage> = self.patience.open(&shutdown, open).await?;
         let listener = listen(&world, &self.listen).await?;
         let address = listener.address().context("the listener has no address")?;
         tracing::info!(data_dir = %self.data_dir.display(), "master listens at http://{address}");
@@ -153,6 +157,8 @@ pub(crate) struct Server {
     /// --id: what is in there belongs to a server of one name.
     #[arg(long, value_name = "PATH", requires = "id")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     log: LogFlags,
     /// The machine that it runs on: copies of a partition are kept on different ones, as far as there are any.
@@ -248,7 +254,8 @@ impl Server {
             zone: self.zone.filter(|name| !name.is_empty()),
         };
         if let Some(path) = &self.data_dir {
-            config.disk = Some(Arc::new(DirectoryDisk::open(path)?));
+            let open = || DirectoryDisk::open(path);
+            config.disk = Some(Arc::new(self.patience.open(&shutdown, open).await?));
         }
         let listener = listen(&world, &self.listen).await?;
         let address = listener.address().context("the listener has no address")?;
@@ -297,7 +304,7 @@ impl Local {
         let mut storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
         let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
         if let Some(path) = &self.data_dir {
-            storage = directory(&path.join("master"))?;
+            storage = glint_world::storage::in_directory(&path.join("master"))?;
             for number in 1..=self.servers {
                 let disk = DirectoryDisk::open(path.join(format!("s{number}")))?;
                 disks.push(Arc::new(disk));
@@ -379,10 +386,6 @@ fn hint_for(address: &str) -> String {
     format!(
         "cannot listen at {address}; choose another address with --listen HOST:PORT (port 0 takes a free one)"
     )
-}
-
-fn directory(path: &Path) -> anyhow::Result<Arc<dyn Storage>> {
-    Ok(glint_world::storage::in_directory(path)?)
 }
 
 /// Writes a file as a whole: whoever waits for it never reads half of it.

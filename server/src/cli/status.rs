@@ -261,10 +261,11 @@ fn progress(recovery: Option<RecoveryProgress>) -> String {
 }
 
 fn server_table(servers: &[ServerSummary]) -> String {
-    let mut table = Table::new(&[
-        "SERVER",
-        "STATE",
-        "ADDRESS",
+    // Where there are no zones, no column is spent on them.
+    let zones = servers.iter().any(|server| server.labels.zone.is_some());
+    let mut columns = vec!["SERVER", "STATE", "ADDRESS"];
+    columns.extend(zones.then_some("ZONE"));
+    columns.extend([
         ">PLACED",
         ">CAPACITY",
         ">PARTITIONS",
@@ -273,6 +274,7 @@ fn server_table(servers: &[ServerSummary]) -> String {
         ">REPEATED",
         ">LEDGER",
     ]);
+    let mut table = Table::new(&columns);
     for server in servers {
         let state = match server.state {
             ServerState::Alive => "alive".to_owned(),
@@ -288,10 +290,11 @@ fn server_table(servers: &[ServerSummary]) -> String {
             None => state,
         };
         let load = &server.load;
-        table.row(vec![
-            server.id.to_string(),
-            state,
-            server.url.clone(),
+        let mut row = vec![server.id.to_string(), state, server.url.clone()];
+        if zones {
+            row.push(server.labels.zone.clone().unwrap_or_default());
+        }
+        row.extend([
             Size(server.placed_bytes).to_string(),
             Size(server.capacity_bytes).to_string(),
             load.partitions.to_string(),
@@ -300,6 +303,7 @@ fn server_table(servers: &[ServerSummary]) -> String {
             load.repeated.to_string(),
             load.ledger_entries.to_string(),
         ]);
+        table.row(row);
     }
     table.render()
 }
@@ -409,7 +413,10 @@ mod tests {
                 copies: 3,
                 holds: 2,
                 drain: Some(DrainState::Draining),
-                labels: Labels::default(),
+                labels: Labels {
+                    node: None,
+                    zone: Some("europe-west3-a".into()),
+                },
                 busiest: vec![PartitionLoad {
                     model: "topics".into(),
                     partition: 7,
@@ -453,6 +460,7 @@ mod tests {
         let text = show(&status).unwrap();
         for part in [
             "silent 61 s",
+            "europe-west3-a",
             "665.3 KiB",
             "8.0 GiB",
             "matrix of 4258 x 20",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use glint_protocol::{
     ErrorBody, ErrorCode, ServerId,
     admin::{Adoption, Draining, ForgetServer, MoveCopy, PlannedMove, RebalancePlan, Uncertain},
-    control::{Heartbeat, Leave, Left, Recovering},
+    control::{Heartbeat, Labels, Leave, Left, Recovering},
     copies::{ChangeCopies, CopiesChanged, Suspect},
 };
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     HEARTBEATS_MISSED, Master, Shared, adoption, by_hand, change, drain,
     failover::promote_others,
-    lock,
+    lock, place,
     plan::{self, Levelling},
     registration, reset,
     state::State,
@@ -208,6 +208,28 @@ impl Master {
         let left = self.shared.journal.change(cancelled).await?;
         tracing::info!(%server, copies = left.copies, "server is not drained any more");
         Ok(left)
+    }
+
+    /// Takes where a server runs, in place of what it says itself; empty to have its own word count again. Where it runs now.
+    ///
+    /// # Errors
+    /// `unknown_server`, `bad_request`, `storage_failed`.
+    pub async fn place_server(
+        &self,
+        server: ServerId,
+        labels: Labels,
+    ) -> Result<Labels, ErrorBody> {
+        let levels = self.shared.config.rebalance;
+        let id = server.clone();
+        let told = move |state: &mut State| {
+            let is_new = place::tell(state, &id, &labels, levels)?;
+            Ok((is_new, drain::known(state, &id)?.place().clone()))
+        };
+        let (is_new, now) = self.shared.journal.change(told).await?;
+        if is_new {
+            tracing::info!(%server, node = now.node, zone = now.zone, "where a server runs was told");
+        }
+        Ok(now)
     }
 
     /// Moves one copy of a partition to a server; asking for the same move again is fine.

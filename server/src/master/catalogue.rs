@@ -275,7 +275,7 @@ impl Master {
                     copies: state.copies_on(id),
                     holds: state.served_by(id),
                     drain: drain::drain_state(&state, id),
-                    labels: server.labels.clone(),
+                    labels: server.place().clone(),
                     // What was asked of one that is gone is asked of others now.
                     busiest: if presence == ServerState::Alive {
                         membership.busiest(id)

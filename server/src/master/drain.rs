@@ -93,7 +93,14 @@ pub(crate) fn cancel(state: &mut State, server: &ServerId) -> Result<Draining, E
     Ok(progress(state, server))
 }
 
-fn known<'a>(state: &'a mut State, server: &ServerId) -> Result<&'a mut KnownServer, ErrorBody> {
+/// A server that the master knows.
+///
+/// # Errors
+/// `unknown_server`.
+pub(crate) fn known<'a>(
+    state: &'a mut State,
+    server: &ServerId,
+) -> Result<&'a mut KnownServer, ErrorBody> {
     state.servers.get_mut(server).ok_or_else(|| {
         ErrorBody::new(
             ErrorCode::UnknownServer,

@@ -87,6 +87,8 @@ struct FileServer {
     os_boot: OsBoot,
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    told: Option<Labels>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     draining: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -222,6 +224,7 @@ impl From<&State> for File {
                     volume: server.volume,
                     os_boot: server.os_boot,
                     labels: server.labels.clone(),
+                    told: server.told.clone(),
                     draining: server.draining,
                     returns: server.returns,
                 })
@@ -406,6 +409,7 @@ impl TryFrom<File> for State {
                     volume: s.volume,
                     os_boot: s.os_boot,
                     labels: s.labels,
+                    told: s.told,
                     draining: s.draining,
                     returns: s.returns,
                 };

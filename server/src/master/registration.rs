@@ -17,6 +17,7 @@ use glint_world::http::Url;
 use super::{
     adoption,
     failover::Heirs,
+    place,
     state::{KnownServer, Model, Phase, State},
 };
 use judge::{Judge, Judged, Told, Verdict};
@@ -232,6 +233,9 @@ pub(crate) fn register(
             volume: request.volume,
             os_boot: request.os_boot,
             labels: request.labels.clone(),
+            told: before
+                .as_ref()
+                .and_then(|s| place::still_told(s, &request.labels)),
             // A server that is to go is, whichever start of it; one that only wanted to end is back.
             draining: before.as_ref().is_some_and(|s| s.draining) && !returned,
             returns: before.as_ref().is_some_and(|s| s.returns) && !returned,

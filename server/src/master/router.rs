@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::State as Shared,
     response::{Html, IntoResponse},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use glint_protocol::{
     ModelId, ModelMap, ServerId,
@@ -15,8 +15,8 @@ use glint_protocol::{
         RebalancePlan, ResetModel, Uncertain,
     },
     control::{
-        ClusterStatus, CreateModel, Heartbeat, Leave, Left, ModelSummary, Recovering, Register,
-        Registered,
+        ClusterStatus, CreateModel, Heartbeat, Labels, Leave, Left, ModelSummary, Recovering,
+        Register, Registered,
     },
     copies::{ChangeCopies, CopiesChanged, Suspect},
     ids::Revision,
@@ -94,6 +94,7 @@ impl Master {
             .route("/v1/servers/forget", post(forget))
             .route("/v1/servers/drain", post(drain_all))
             .route("/v1/servers/{name}/drain", post(drain).delete(cancel_drain))
+            .route("/v1/servers/{name}/labels", put(place_server))
             .route("/v1/rebalance", post(rebalance))
             .route("/v1/adopt/finish", post(finish_adoption))
             .with_state(self.clone());
@@ -205,6 +206,14 @@ async fn cancel_drain(
     Path(name): Path<String>,
 ) -> Answer<Json<Draining>> {
     Ok(Json(master.cancel_drain(ServerId(name)).await?))
+}
+
+async fn place_server(
+    Shared(master): Shared<Master>,
+    Path(name): Path<String>,
+    Json(labels): Json<Labels>,
+) -> Answer<Json<Labels>> {
+    Ok(Json(master.place_server(ServerId(name), labels).await?))
 }
 
 async fn rebalance(

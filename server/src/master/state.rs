@@ -65,8 +65,10 @@ pub(crate) struct KnownServer {
     pub(crate) volume: Option<Volume>,
     /// The start of the operating system that it runs on.
     pub(crate) os_boot: OsBoot,
-    /// Where it runs: copies of one partition are kept apart by it.
+    /// Where it runs, as it says itself.
     pub(crate) labels: Labels,
+    /// Where it runs, as it was told of it; that counts, and not what it says itself. See [`super::place`].
+    pub(crate) told: Option<Labels>,
     /// Whether everything is to move off it, and nothing to it.
     pub(crate) draining: bool,
     /// Whether that ends when the server starts again: it asked for it itself, to end.

@@ -126,8 +126,8 @@ fn seen_server(state: &State, fleet: &Fleet, id: &ServerId, planned: u64, making
         counted
     };
     Server {
-        zone: known.labels.zone.clone(),
-        node: known.labels.node.clone(),
+        zone: known.place().zone.clone(),
+        node: known.place().node.clone(),
         capacity: Some(capacity),
         other_bytes: making,
         durable: known.volume.is_some(),

@@ -50,6 +50,7 @@ pub(crate) fn state_with_servers(count: usize) -> State {
                 volume: None,
                 os_boot: OsBoot(1),
                 labels: Labels::default(),
+                told: None,
                 draining: false,
                 returns: false,
             },

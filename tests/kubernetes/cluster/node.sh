@@ -49,6 +49,8 @@ state = "$directory/containerd/state"
 [grpc]
   address = "$directory/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
+  # Networks of pods are below the state too, and not where those of other clusters are.
+  netns_mounts_under_state_dir = true
   sandbox_image = "$pause_image"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
@@ -61,14 +63,13 @@ END
 }
 
 start_kubelet() {
-  local number=$1 directory=$2 keys=$state/keys groups=/
-  if [ "$number" != 0 ]; then groups=/$name-$number; fi
+  local number=$1 directory=$2 keys=$state/keys
   cat >"$directory/kubelet.yaml" <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 containerRuntimeEndpoint: unix://$directory/containerd.sock
 cgroupDriver: cgroupfs
-cgroupRoot: $groups
+cgroupRoot: /$name-$number
 failSwapOn: false
 clusterDNS: [$first_address]
 clusterDomain: cluster.local
@@ -92,8 +93,8 @@ start_node() {
   mkdir -p "$directory/cni" "$directory/volumes"
   if [ "$number" != 0 ]; then
     join_network "$number"
-    make_control_groups "$number"
   fi
+  make_control_groups "$number"
   cd "$state/keys"
   certificate "kubelet$number" "/CN=node$number" "IP:$(address_of "$number"),DNS:node$number"
   certificate "node$number" "/O=system:nodes/CN=system:node:node$number"

@@ -5,10 +5,12 @@ cluster=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$cluster/../../.." && pwd)
 
 programs=$root/target/kubernetes/programs                # what was built
-state=${CLUSTER_STATE:-$root/target/kubernetes/state}    # what a running cluster keeps; gone with it
+state=$(realpath -m "${CLUSTER_STATE:-$root/target/kubernetes/state}")  # what a running cluster keeps; gone with it
 tools=$root/target/kubernetes/tools                      # a Go that was fetched because none was there
 
-name=${CLUSTER_NAME:-glint-test}   # of the first node's network namespace; the others are called NAME-1, NAME-2, …
+# Of the first node's network namespace; the others are called NAME-1, NAME-2, … It follows from where the cluster keeps its
+# state, so that several run beside each other.
+name=glint-$(cksum <<<"$state" | cut -d' ' -f1)
 nodes=${NODES:-1}                  # how many nodes
 volumes=${VOLUMES:-150}            # how many ready-made volumes each node has
 

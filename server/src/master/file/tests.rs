@@ -108,6 +108,10 @@ fn other_copies_survive_the_file_with_all_that_is_known_of_them() {
     let first = state.servers.get_mut(&ServerId("s1".into())).unwrap();
     first.draining = true;
     first.labels.zone = Some("east".into());
+    first.told = Some(glint_protocol::control::Labels {
+        node: Some("m1".into()),
+        zone: Some("west".into()),
+    });
     assert_eq!(decode(&encode(&state).unwrap()).unwrap(), state);
 }
 
