@@ -50,6 +50,15 @@ check() {
   "${CARGO:-cargo}" test --quiet --package glint-tests-kubernetes --test kubernetes -- \
     --ignored --test-threads="${THREADS:-3}" --nocapture "$@"
 }
-check --skip whole_run "$@"
+if [ $# != 0 ]; then
+  check --skip whole_run "$@"
+  exit
+fi
+# Those first that mostly run side by side, then those that mostly have the cluster for themselves.
+parallel=(changes:: deaths:: deletion:: rolls:: scaling:: spec::)
+failed=
+check "${parallel[@]}" || failed=1
+check --skip whole_run "${parallel[@]/#/--skip=}" || failed=1
+if [ -n "$failed" ]; then exit 1; fi
 # What the whole run has asked of the API server.
-if [ $# = 0 ]; then check whole_run; fi
+check whole_run

@@ -123,6 +123,7 @@ pub struct Context {
 impl Context {
     /// Forgets what it knew of an object that is gone.
     fn forget(&self, namespace: &str, name: &str) {
+        self.health.metrics.is_gone(namespace, name);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.retain(|key, _| key.name != name || key.namespace.as_deref() != Some(namespace));
         let mut zoneless = self.zoneless.lock().unwrap_or_else(PoisonError::into_inner);
@@ -355,6 +356,9 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Fai
         parameterserver = key.name,
         number = context.looks.fetch_add(1, Ordering::Relaxed)
     );
+    let paused = object.0.as_ref().is_ok_and(|object| object.spec.paused);
+    let metrics = &context.health.metrics;
+    metrics.is_there(&namespace, &key.name, paused);
     let looking = Box::pin(reconcile::reconcile(&object, &context));
     let result = looking.instrument(span).await;
     context

@@ -1,6 +1,10 @@
 //! What the operator counts, for Prometheus. No label has more values than there are namespaces.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -27,6 +31,12 @@ struct Write {
     verb: &'static str,
 }
 
+/// Labels of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Namespace {
+    namespace: String,
+}
+
 /// All counters of this process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -36,6 +46,10 @@ pub struct Metrics {
     writes: Family<Write, Counter>,
     watch_errors: Counter,
     leader: Gauge,
+    /// Objects by namespace and name, and whether each is paused.
+    objects: Mutex<BTreeMap<(String, String), bool>>,
+    resources: Family<Namespace, Gauge>,
+    paused: Family<Namespace, Gauge>,
 }
 
 impl Default for Metrics {
@@ -71,7 +85,22 @@ impl Default for Metrics {
             "Whether this operator is the one that works",
             leader.clone(),
         );
+        let resources = Family::default();
+        registry.register(
+            "resources",
+            "ParameterServers that this operator has looked at, by namespace",
+            resources.clone(),
+        );
+        let paused = Family::default();
+        registry.register(
+            "paused_resources",
+            "Those of them that are paused",
+            paused.clone(),
+        );
         Self {
+            objects: Mutex::default(),
+            resources,
+            paused,
             registry,
             reconciliations,
             durations,
@@ -91,6 +120,40 @@ impl Metrics {
         };
         self.reconciliations.get_or_create(&labels).inc();
         self.durations.observe(duration.as_secs_f64());
+    }
+
+    /// An object is there, paused or not.
+    pub fn is_there(&self, namespace: &str, name: &str, paused: bool) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.insert((namespace.to_owned(), name.to_owned()), paused);
+        self.count(namespace, &objects);
+    }
+
+    /// An object is not there any more.
+    pub fn is_gone(&self, namespace: &str, name: &str) {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.remove(&(namespace.to_owned(), name.to_owned()));
+        self.count(namespace, &objects);
+    }
+
+    fn count(&self, namespace: &str, objects: &BTreeMap<(String, String), bool>) {
+        let of_it = objects.iter().filter(|((of, _), _)| of == namespace);
+        let (mut all, mut paused) = (0, 0);
+        for (_, is_paused) in of_it {
+            all += 1;
+            paused += i64::from(*is_paused);
+        }
+        let labels = Namespace {
+            namespace: namespace.to_owned(),
+        };
+        if all == 0 {
+            // A namespace that is gone is not shown for ever.
+            self.resources.remove(&labels);
+            self.paused.remove(&labels);
+            return;
+        }
+        self.resources.get_or_create(&labels).set(all);
+        self.paused.get_or_create(&labels).set(paused);
     }
 
     /// The API server was asked for a change.
@@ -131,8 +194,16 @@ mod tests {
         metrics.reconciled("news", true, Duration::from_millis(3));
         metrics.wrote("StatefulSet", "patch");
         metrics.leads(true);
+        metrics.is_there("news", "lda", false);
+        metrics.is_there("news", "lda", true);
+        metrics.is_there("news", "ads", false);
+        metrics.is_there("old", "lda", false);
+        metrics.is_gone("old", "lda");
         let text = metrics.text();
+        assert!(!text.contains("old"), "{text}");
         for line in [
+            r#"glint_operator_resources{namespace="news"} 2"#,
+            r#"glint_operator_paused_resources{namespace="news"} 1"#,
             r#"glint_operator_reconciliations_total{namespace="news",result="ok"} 1"#,
             r#"glint_operator_writes_total{kind="StatefulSet",verb="patch"} 1"#,
             "glint_operator_leader 1",

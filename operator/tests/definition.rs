@@ -196,3 +196,79 @@ fn whatever_a_rule_walks_over_is_bounded() {
     );
     assert!(walks > 0);
 }
+
+/// What a schema says of its type, for people.
+fn kind(field: &Value) -> String {
+    if field["x-kubernetes-int-or-string"] == true {
+        return "number or text".to_owned();
+    }
+    let values = field["enum"].as_array();
+    let values: Vec<&str> = values
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !values.is_empty() {
+        return values.join(", ");
+    }
+    match field["type"].as_str() {
+        Some("array") => format!("list of {}", kind(&field["items"])),
+        Some("string") => "text".to_owned(),
+        Some("integer") => "number".to_owned(),
+        Some(other) => other.to_owned(),
+        None => "any".to_owned(),
+    }
+}
+
+/// Rows of all fields that are Glint's own: what Kubernetes has defined is explained there.
+fn rows(schema: &Value, path: &str, depth: usize, text: &mut String) {
+    use std::fmt::Write;
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        let default = match &field["default"] {
+            Value::Null => String::new(),
+            other => format!("`{other}`"),
+        };
+        let said = field["description"].as_str().unwrap_or_default();
+        let said = said.replace('\n', " ").replace('|', "\\|");
+        let _ = writeln!(text, "| `{path}` | {} | {default} | {said} |", kind(field));
+        let of_kubernetes = [
+            "affinity",
+            "podSecurityContext",
+            "securityContext",
+            "resources",
+        ];
+        if depth > 0 && !of_kubernetes.contains(&name.as_str()) {
+            rows(field, &path, depth - 1, text);
+        }
+    }
+}
+
+#[test]
+fn the_page_lists_every_field() {
+    let version = version();
+    let schema = &version["schema"]["openAPIV3Schema"]["properties"];
+    let mut page = String::from(
+        "# ParameterServer: every field\n\nMade from the types in `operator/src/api.rs`, as the definition is: \
+         `GLINT_WRITE=1 cargo test -p glint-operator --test definition` writes it anew. [How it is used](kubernetes.md).\n",
+    );
+    for part in ["spec", "status"] {
+        page.push_str("\n## ");
+        page.push_str(part);
+        page.push_str("\n| field | type | default | |\n|---|---|---|---|\n");
+        rows(&schema[part], "", 2, &mut page);
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/parameterserver.md");
+    if std::env::var_os("GLINT_WRITE").is_some() {
+        fs::write(&path, &page).expect("the page is written");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == page,
+        "docs/parameterserver.md is not what the types say; run: GLINT_WRITE=1 cargo test -p glint-operator --test definition"
+    );
+}

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use glint_tests_kubernetes::{
     audit,
-    stories::{Space, counted, eventually, operators},
+    stories::{Space, counted, eventually, note, operators},
     training::Training,
     turns,
 };
@@ -83,16 +83,20 @@ fn a_roll_that_would_lose_values_is_held_and_says_what_to_do() {
     space.ready("lda", 2);
 }
 
-/// Asserts that so many objects in trouble cost few calls.
+/// Asserts that so many objects in trouble come to cost few calls, once what starts has started. A hot loop never does.
 fn calm(space: &Space, objects: usize) {
     let seconds = 20;
     thread::sleep(Duration::from_secs(5));
-    let before = audit::calls(space.name());
-    thread::sleep(Duration::from_secs(seconds));
-    let calls = audit::calls(space.name()) - before;
-    let each = calls as f64 / objects as f64 * 60.0 / seconds as f64;
-    eprintln!("    {objects} objects in trouble: {each:.0} calls a minute for each");
-    assert!(each <= 40.0, "{each} calls a minute for each object");
+    eventually("it costs few calls", 90, || {
+        let before = audit::calls(space.name());
+        thread::sleep(Duration::from_secs(seconds));
+        let calls = audit::calls(space.name()) - before;
+        let each = calls as f64 / objects as f64 * 60.0 / seconds as f64;
+        note(&format!(
+            "{objects} objects in trouble: {each:.0} calls a minute for each"
+        ));
+        (each <= 40.0).then_some(())
+    });
 }
 
 #[test]
