@@ -1,7 +1,7 @@
 //! A `ParameterServer` is deleted.
 
 use glint_tests_kubernetes::{
-    stories::{Space, eventually},
+    stories::{SYSTEM, Space, eventually, kubectl, operators},
     training::Training,
     turns,
 };
@@ -54,7 +54,6 @@ fn deleted_with_retention_delete_nothing_is_left() {
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
     turns::alone();
-    use glint_tests_kubernetes::stories::{SYSTEM, kubectl, operators};
     let space = Space::new("away");
     space.parameter_server("lda", "{servers: 1}");
     space.ready("lda", 1);

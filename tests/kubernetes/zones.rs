@@ -28,19 +28,16 @@ impl Zones {
         assert!(machines.len() > 1, "two machines: NODES=2");
         let zones = Self(machines);
         for (n, machine) in zones.0.iter().enumerate() {
-            zones.set(machine, if n == 0 { "west" } else { "east" });
+            let zone = if n == 0 { "west" } else { "east" };
+            kubectl(&[
+                "label",
+                "--overwrite",
+                "node",
+                machine,
+                &format!("{ZONE}={zone}"),
+            ]);
         }
         zones
-    }
-
-    fn set(&self, machine: &str, zone: &str) {
-        kubectl(&[
-            "label",
-            "--overwrite",
-            "node",
-            machine,
-            &format!("{ZONE}={zone}"),
-        ]);
     }
 }
 

@@ -304,7 +304,7 @@ impl Local {
         let mut storage: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
         let mut disks: Vec<Arc<dyn Disk>> = Vec::new();
         if let Some(path) = &self.data_dir {
-            storage = glint_world::storage::in_directory(&path.join("master"))?;
+            storage = glint_world::storage::in_directory(path.join("master"))?;
             for number in 1..=self.servers {
                 let disk = DirectoryDisk::open(path.join(format!("s{number}")))?;
                 disks.push(Arc::new(disk));
