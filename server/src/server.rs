@@ -39,7 +39,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use glint_protocol::{
-    Boot, ErrorBody, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
+    Boot, ErrorBody, ErrorCode, MAX_BODY_BYTES, MAX_DEADLINE_MS, ServerId,
     control::{Labels, Orders, Registered},
 };
 use glint_world::{BoxFuture, Disk, Listener, Shutdown, World, http::Url};
@@ -387,6 +387,32 @@ impl Server {
     /// `bad_request`, `unsupported_protocol`, `too_large` or `busy` for the request as a whole.
     pub fn pull_body(&self, body: &[u8]) -> Result<Bytes, ErrorBody> {
         pull::answer(&self.state, body, MAX_BODY_BYTES).map(Charged::freeze)
+    }
+
+    /// Takes what a holder sends to a server that follows partitions of it, as `POST /v1/copies` does; the answer as JSON.
+    ///
+    /// # Errors
+    /// `bad_request`, `stale_order`, `wrong_cluster` or `retry`.
+    pub async fn copies_body(&self, body: Bytes) -> Result<serde_json::Value, ErrorBody> {
+        let answers = copies::take(&self.state, body).await?;
+        serde_json::to_value(answers)
+            .map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))
+    }
+
+    /// Hears a holder's beacon, as `POST /v1/copies/beacon` does.
+    ///
+    /// # Errors
+    /// `bad_request`, `stale_order`, `wrong_cluster` or `retry`.
+    pub fn beacon_body(&self, body: Bytes) -> Result<(), ErrorBody> {
+        copies::hear_beacon(&self.state, body).map(drop)
+    }
+
+    /// Hears that a holder has ceased to serve, as `POST /v1/copies/yield` does.
+    ///
+    /// # Errors
+    /// `bad_request`, `stale_order`, `wrong_cluster` or `retry`.
+    pub fn yield_body(&self, body: &[u8]) -> Result<(), ErrorBody> {
+        copies::hear_yield(&self.state, body)
     }
 }
 

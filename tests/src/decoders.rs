@@ -3,6 +3,8 @@
 //!
 //! A target runs on the bytes as they are, and on what they make of something valid: most bytes are refused at once.
 
+#[path = "decoders/copies.rs"]
+mod copies;
 #[path = "decoders/directory.rs"]
 mod directory;
 #[path = "decoders/files.rs"]
@@ -16,6 +18,7 @@ mod frames;
 #[path = "../../client/src/reply.rs"]
 mod reply;
 
+pub use copies::copies;
 pub use directory::directory;
 pub use files::{master, record, segment, snapshot, volume};
 pub use forms::{forms, map};
@@ -25,11 +28,12 @@ pub use frames::{headers, pull, push, results};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("headers", headers),
     ("push", push),
     ("pull", pull),
     ("results", results),
+    ("copies", copies),
     ("forms", forms),
     ("map", map),
     ("record", record),

@@ -16,8 +16,8 @@ use glint_world::World;
 
 use super::{reply, run, variants};
 
-const EPOCH: Epoch = Epoch(3);
-const VECTOR: Incarnation = Incarnation {
+pub(super) const EPOCH: Epoch = Epoch(3);
+pub(super) const VECTOR: Incarnation = Incarnation {
     model: ModelId(7),
     generation: 1,
 };
@@ -50,7 +50,7 @@ fn draft(name: &str, shape: Shape, element: ElementType) -> ModelDraft {
 }
 
 /// A registered server with a vector of ten `i64` and a matrix of six rows of three `f32`, in two partitions each.
-fn server() -> Server {
+pub(super) fn server() -> Server {
     thread_local! {
         static WORLD: World = World::real();
     }
@@ -184,7 +184,7 @@ fn valid_push() -> Vec<Vec<u8>> {
 }
 
 /// Everything that a server holds, as it answers.
-fn everything(server: &Server) -> Bytes {
+pub(super) fn everything(server: &Server) -> Bytes {
     let whole = |incarnation, element: ElementType, count| {
         let mut bytes = Vec::new();
         write::range(&mut bytes, None, element.size(), 0, count);
