@@ -170,10 +170,9 @@ fn attached(
         // What it has as the model's durability asks for, it reports by itself.
         member.peer.beacon_now();
     } else if let Some(last) = last {
+        // Whether what it has is of this history shows when its records are read: until then nothing that it says counts.
         member.phase = Phase::Behind { last };
-        member.known = true;
         member.peer.feed(slot);
-        member.peer.beacon_now();
     } else {
         member.phase = Phase::Queued;
         member.peer.feed(slot);

@@ -76,6 +76,7 @@ pub(super) async fn send_records(state: &State, slot: &Arc<Slot>, peer: &Peer) -
         bytes += send(key, epoch, member, header, payload);
     }
     member.phase = if bytes > 0 {
+        goes_along(member);
         Phase::Behind { last }
     } else if places.is_empty() {
         // What is next is on its way to the log: it is offered again after a while.
@@ -127,6 +128,7 @@ fn next(state: &State, slot: &Slot, held: &mut Held, peer: &Peer) -> Option<Next
         let sent = records.into_iter();
         let bytes = sent.map(|(header, payload)| send(key, epoch, member, header, payload));
         let bytes = bytes.sum();
+        goes_along(member);
         // Records go out behind these until they are answered; if all were, there is nothing to wait for.
         member.phase = if bytes == 0 && peer.go_live(key, session) {
             Phase::Streaming
@@ -144,6 +146,14 @@ fn next(state: &State, slot: &Slot, held: &mut Held, peer: &Peer) -> Option<Next
         last,
         places,
     }))
+}
+
+/// What a copy has turned out to be of this history: beacons speak for it from now on.
+fn goes_along(member: &mut Member) {
+    if !member.known {
+        member.known = true;
+        member.peer.beacon_now();
+    }
 }
 
 /// Whether a record is the next after the last of a copy: of the same history.

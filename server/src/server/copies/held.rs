@@ -277,7 +277,10 @@ impl Held {
             ReadMode::Latest => return Err(self.elsewhere(description)),
             ReadMode::Any => true,
             ReadMode::Within(milliseconds) => age <= milliseconds,
-            ReadMode::AtLeast(position) => self.partition.position() >= position,
+            // Positions of a copy that its holder does not know to be of its history yet are those of another.
+            ReadMode::AtLeast(position) => {
+                self.promised.is_some() && self.partition.position() >= position
+            }
         };
         if self.partition.loss().is_some() {
             return Err(self.elsewhere(description));
