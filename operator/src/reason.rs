@@ -22,23 +22,30 @@ macro_rules! reasons {
 
             /// Whether a person should look: the event is a warning then.
             pub const fn is_warning(self) -> bool {
-                match self { $(Self::$name => reasons!(@ $weight),)* }
+                match self { $(Self::$name => reasons!(@warning $weight),)* }
+            }
+
+            /// Whether events have it; the others only stand in conditions, since they are no news.
+            pub const fn is_told(self) -> bool {
+                match self { $(Self::$name => reasons!(@told $weight),)* }
             }
         }
     };
-    (@ normal) => { false };
-    (@ warning) => { true };
+    (@warning warning) => { true };
+    (@warning $other:ident) => { false };
+    (@told quiet) => { false };
+    (@told $other:ident) => { true };
 }
 
 reasons! {
     /// Master and servers start for the first time.
-    Starting normal;
+    Starting quiet;
     /// Master and all servers answer, and all partitions have their values.
     Available normal;
     /// Nothing is being changed.
-    Settled normal;
+    Settled quiet;
     /// Nothing is missing.
-    Healthy normal;
+    Healthy quiet;
     /// Servers are being added.
     ScalingUp normal;
     /// Servers hand over what they hold, to be taken away.
@@ -50,7 +57,7 @@ reasons! {
     /// Pods are not as the spec says, and none is restarted, since something would be lost or missing.
     RolloutHeld warning;
     /// It is looked whether a new image can be had, before anything is restarted for it.
-    CheckingImage normal;
+    CheckingImage quiet;
     /// An image cannot be had.
     ImageUnavailable warning;
     /// A pod has no Kubernetes node to run on, or no volume.
@@ -74,7 +81,7 @@ reasons! {
     /// The operator leaves it alone, as the spec says.
     Paused normal;
     /// The operator looks after it.
-    Managed normal;
+    Managed quiet;
     /// Kubernetes nodes may not be read, so copies are kept on different machines, and not in different zones.
     ZonesUnknown warning;
     /// Something that was deleted or changed by others was made again.
@@ -100,11 +107,24 @@ mod tests {
             assert!(reason.to_string().chars().all(char::is_alphanumeric));
         }
     }
+
+    #[test]
+    fn events_have_few_reasons() {
+        let told = Reason::ALL.iter().filter(|reason| reason.is_told());
+        assert!(told.count() <= 20);
+        let warns = |reason: &&Reason| reason.is_warning() && !reason.is_told();
+        assert_eq!(Reason::ALL.iter().find(warns), None);
+    }
+
     #[test]
     fn the_page_lists_every_reason_and_no_other() {
         let page = include_str!("../../docs/kubernetes.md");
         for reason in Reason::ALL {
-            let mark = if reason.is_warning() { " ⚠" } else { "" };
+            let mark = match (reason.is_warning(), reason.is_told()) {
+                (true, _) => " ⚠",
+                (false, true) => "",
+                (false, false) => " °",
+            };
             let row = format!("| `{reason}`{mark} | {} |", reason.meaning().trim());
             assert!(
                 page.contains(&row),

@@ -115,10 +115,7 @@ pub(super) async fn tell(
         else {
             continue;
         };
-        // What is as it always was is no news.
-        let dull =
-            matches!(reason, Reason::Settled | Reason::Healthy | Reason::Managed) && old.is_none();
-        if !same && !dull && *reason != Reason::RestartingPod {
+        if !same && reason.is_told() && *reason != Reason::RestartingPod {
             say(object, *reason, &condition.message, context).await;
         }
     }
