@@ -128,7 +128,7 @@ fn what_the_chart_makes_of_any_values_is_valid_for_the_api_server_to_the_last_fi
         "crds.keep=false",
         "crds.install=false,rbac.aggregate=false",
         "watchNamespaces={default},zones=false",
-        "image.repository=registry.example/glint,image.tag=1,imagePullSecrets[0].name=key",
+        "image.repository=registry.example/glint,image.tag=v1,imagePullSecrets[0].name=key",
         "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         "serviceAccount.create=false,serviceAccount.name=mine",
         "serviceAccount.annotations.a=b,podLabels.a=b,podAnnotations.a=b,nodeSelector.a=b",
