@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -64,7 +64,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) options: ClientOptions,
-    pub(crate) cluster: ClusterId,
+    cluster: OnceLock<ClusterId>,
     pub(crate) control: Arc<Control>,
     pub(crate) transport: Arc<Transport>,
     pub(crate) pauses: Arc<Pauses>,
@@ -83,7 +83,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("master", &self.shared.control.url())
-            .field("cluster", &self.shared.cluster)
+            .field("cluster", &self.cluster())
             .finish_non_exhaustive()
     }
 }
@@ -92,6 +92,12 @@ impl Shared {
     /// When an operation that begins now must have ended.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.options.deadline
+    }
+
+    /// Refuses what comes from another cluster than the first that answered.
+    fn check_cluster(&self, found: ClusterId) -> Result<()> {
+        let expected = *self.cluster.get_or_init(|| found);
+        same_cluster(&self.control.url(), expected, found)
     }
 }
 
@@ -144,7 +150,7 @@ impl Client {
         let shared = Shared {
             pool: BufferPool::new(kept.max(8), 2 * options.request_bytes),
             in_flight: Arc::new(Semaphore::new(options.in_flight_bytes)),
-            cluster: status.cluster,
+            cluster: status.cluster.map(OnceLock::from).unwrap_or_default(),
             world,
             options,
             control,
@@ -223,7 +229,7 @@ impl Client {
             .control
             .map(name, self.shared.deadline())
             .await?;
-        same_cluster(&self.shared.control.url(), self.shared.cluster, map.cluster)?;
+        self.shared.check_cluster(map.cluster)?;
         Ok(map)
     }
 
@@ -232,7 +238,11 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`] when the master does not answer by the deadline.
     pub async fn status(&self) -> Result<ClusterStatus> {
-        self.shared.control.status(self.shared.deadline()).await
+        let status = self.shared.control.status(self.shared.deadline()).await?;
+        if let Some(cluster) = status.cluster {
+            self.shared.cluster.get_or_init(|| cluster);
+        }
+        Ok(status)
     }
 
     /// Deletes a model, for everyone. Pulls and pushes to it that are in flight end with [`Error::Gone`].
@@ -271,9 +281,10 @@ impl Client {
         self.shared.counters.read()
     }
 
-    /// The cluster it is connected to.
-    pub fn cluster(&self) -> ClusterId {
-        self.shared.cluster
+    /// The cluster it is connected to. None as long as nobody knows which that is: its master has lost its state, adopts
+    /// what servers hold, and none of them had come when it was last asked.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.shared.cluster.get().copied()
     }
 
     /// Its options.
@@ -287,7 +298,7 @@ impl Client {
             .control
             .create(create, self.shared.deadline())
             .await?;
-        same_cluster(&self.shared.control.url(), self.shared.cluster, map.cluster)?;
+        self.shared.check_cluster(map.cluster)?;
         Ok(map)
     }
 

@@ -322,7 +322,7 @@ impl Fake {
         };
         if path == "/v1/status" {
             let status = ClusterStatus {
-                cluster: state.map.cluster,
+                cluster: Some(state.map.cluster),
                 term: Term(1),
                 version: "0".into(),
                 servers: Vec::new(),

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use glint::Durability;
+use glint_protocol::control::ClusterStatus;
 use glint_server::log::LogOptions;
-use glint_tests::cluster::Cluster;
+use glint_tests::{cluster::Cluster, wire::Wire};
+use serde_json::Value;
 
 /// Small enough that segments come and go, and snapshots are written, in a test.
 const SMALL: LogOptions = LogOptions {
@@ -83,5 +85,41 @@ async fn the_log_stays_short_and_nothing_is_lost_by_it() {
         cluster.start_server(0).await;
         assert_eq!(counts.pull_range(0..500).await.unwrap(), [pushed; 500]);
     }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_to_an_adopting_master_before_any_server_is_one_of_the_adopted_cluster()
+{
+    let mut cluster = Cluster::durable(1, LogOptions::default()).await;
+    let old = cluster.client().await;
+    let counts = old
+        .vector::<i64>("counts", 100)
+        .durability(Durability::Sync)
+        .create()
+        .await
+        .unwrap();
+    counts.push_range(0, &[1; 100]).await.unwrap();
+    let before = cluster.status().await.cluster;
+    assert!(before.is_some());
+    cluster.kill_server(0).await;
+    cluster.kill_master().await;
+    cluster.lose_master_state();
+    cluster.start_master().await;
+    let new = cluster.client().await;
+    assert_eq!(cluster.fresh_status().await.cluster, None);
+    assert_eq!(new.cluster(), None);
+    cluster.start_server(0).await;
+    let has_come = |s: &ClusterStatus| s.adoption.as_ref().is_some_and(|a| a.servers.len() == 1);
+    cluster.wait_for(has_come).await;
+    let master = Wire::to(cluster.url());
+    let ended = master.json("POST", "/v1/adopt/finish", Value::Null).await;
+    ended.unwrap();
+    let opened = new.open_vector::<i64>("counts").await.unwrap();
+    for handle in [&opened, &counts] {
+        handle.push_range(0, &[1; 100]).await.unwrap();
+    }
+    assert_eq!(opened.pull_range(0..100).await.unwrap(), [3; 100]);
+    assert_eq!(new.cluster(), before);
     cluster.stop().await;
 }

@@ -32,6 +32,7 @@ pub struct Cluster {
     limits: Limits,
     log: LogOptions,
     on_shutdown: OnShutdown,
+    adopts: bool,
     master: Option<Process>,
     servers: Vec<Member>,
 }
@@ -194,6 +195,7 @@ impl Cluster {
             limits: Limits::default(),
             log: LogOptions::default(),
             on_shutdown: OnShutdown::default(),
+            adopts: false,
             master: None,
             servers: members,
         }
@@ -269,6 +271,7 @@ impl Cluster {
             heartbeat: Duration::from_millis(50),
             silent_after: Duration::from_millis(400),
             max_deadline_ms: self.max_deadline.as_millis() as u64,
+            adopt: self.adopts,
             limits: self.limits,
             ..MasterConfig::default()
         };
@@ -283,6 +286,12 @@ impl Cluster {
         if let Some(master) = self.master.take() {
             master.kill().await;
         }
+    }
+
+    /// What the master stored is gone; its next start adopts what servers hold.
+    pub fn lose_master_state(&mut self) {
+        self.storage = MemoryStorage::default();
+        self.adopts = true;
     }
 
     /// Starts a server: a new start of its process, with nothing but what its data directory has.

@@ -492,8 +492,9 @@ pub struct Transfers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClusterStatus {
-    /// The cluster.
-    pub cluster: ClusterId,
+    /// The cluster. None while a master that adopts what servers hold has not heard from any of them which it is.
+    #[serde(default)]
+    pub cluster: Option<ClusterId>,
     /// The master's term.
     pub term: Term,
     /// Version of the master's program.

@@ -78,9 +78,13 @@ impl Models {
 }
 
 fn show(status: &ClusterStatus) -> anyhow::Result<String> {
+    let cluster = match status.cluster {
+        Some(cluster) => format!("cluster {cluster}"),
+        None => "a cluster that no server has named yet".to_owned(),
+    };
     let mut text = format!(
-        "cluster {}, master's start {}, version {}\n\n",
-        status.cluster, status.term, status.version
+        "{cluster}, master's start {}, version {}\n\n",
+        status.term, status.version
     );
     if status.servers.is_empty() {
         text.push_str("No servers. Start one with: glint server --master URL\n");
@@ -397,7 +401,7 @@ mod tests {
             ElementType::I64,
         );
         let status = ClusterStatus {
-            cluster: ClusterId(1),
+            cluster: Some(ClusterId(1)),
             term: Term(2),
             version: "0.1.0".into(),
             servers: vec![ServerSummary {
@@ -481,7 +485,7 @@ mod tests {
     #[test]
     fn an_empty_cluster_says_what_to_type_next() {
         let empty = ClusterStatus {
-            cluster: ClusterId(1),
+            cluster: Some(ClusterId(1)),
             term: Term(1),
             version: String::new(),
             servers: vec![],

@@ -313,7 +313,7 @@ impl Master {
         let refused = membership.refused(now);
         let alive: BTreeSet<ServerId> = membership.alive().cloned().collect();
         ClusterStatus {
-            cluster: state.cluster,
+            cluster: state.known_cluster(),
             term: state.term,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             servers,

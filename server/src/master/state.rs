@@ -342,6 +342,12 @@ impl Model {
 }
 
 impl State {
+    /// Which cluster this is: none while that is for a server to say, to a master that adopts.
+    pub(crate) fn known_cluster(&self) -> Option<ClusterId> {
+        let is_known = self.adopting.as_ref().is_none_or(|a| a.cluster_known);
+        is_known.then_some(self.cluster)
+    }
+
     /// The state of a new cluster.
     pub(crate) fn new(cluster: ClusterId) -> Self {
         Self {

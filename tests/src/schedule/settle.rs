@@ -95,19 +95,20 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
     let world = cluster.witness(number);
     let whole = async {
         let since = Instant::now();
-        let mut connected = None;
-        loop {
+        // One client for all of it: to whom a master answered that adopts, that one stays.
+        let client = loop {
             let builder = Client::builder(&format!("http://{MASTER}:7100"))
                 .options(cluster.options())
                 .world(world.clone());
-            if connected.is_none() {
-                connected = builder.connect().await.ok();
+            if let Ok(client) = builder.connect().await {
+                break client;
             }
-            let Some(client) = &connected else { continue };
-            let status = client.status().await;
+        };
+        loop {
             let mut missing = cluster.names(Role::Server);
-            let adopts = status.as_ref().is_ok_and(|s| s.adoption.is_some());
-            if let (Ok(status), false) = (status, adopts) {
+            if let Ok(status) = client.status().await
+                && status.adoption.is_none()
+            {
                 let alive = |s: &&ServerSummary| s.state == ServerState::Alive;
                 for server in status.servers.iter().filter(alive) {
                     missing.retain(|name| *name != server.id.0);
@@ -115,14 +116,10 @@ async fn connect(cluster: &Cluster, number: u32) -> Option<Session> {
             }
             let drained = cluster.draining.under_way.load(Ordering::Relaxed) > 0;
             if missing.is_empty() && !drained {
-                return client.clone();
+                return client;
             }
             if since.elapsed() > SETTLES_WITHIN / 4 {
                 cluster.give_up_disks(&missing);
-            }
-            if adopts {
-                // The cluster may get its name from the first server that comes: not the one that this client has heard.
-                connected = None;
             }
             sleep(Duration::from_millis(50)).await;
         }
