@@ -1,6 +1,7 @@
 //! Copies of partitions on several servers over real sockets; the test itself is the master.
 
 mod attaching;
+mod catching_up;
 mod changing;
 mod counting;
 
@@ -8,7 +9,10 @@ use glint_protocol::{
     copies::{CopyChange, CopyPlace, CopyRole, FollowedPartition, Peer, Pulse},
     ids::Revision,
 };
-use glint_world::MemoryDisk;
+use glint_world::{
+    MemoryDisk,
+    disk::{FaultyDisk, Operation},
+};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -56,16 +60,33 @@ fn spec(durability: glint_protocol::Durability, keys: u64) -> ModelSpec {
 }
 
 async fn start(index: usize, disk: Option<Arc<dyn Disk>>) -> Running {
+    start_as(index, disk, "127.0.0.1:0", |_| {}).await
+}
+
+/// The same at this address, which may have been in use until now, and with another configuration than usual.
+async fn start_as(
+    index: usize,
+    disk: Option<Arc<dyn Disk>>,
+    address: &str,
+    change: impl FnOnce(&mut ServerConfig),
+) -> Running {
     let world = World::real();
-    let listener = world.network.listen("127.0.0.1:0").await.unwrap();
+    let listener = loop {
+        match world.network.listen(address).await {
+            Ok(listener) => break listener,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
     let url = format!("http://{}", listener.address().unwrap());
     let id = ServerId(format!("s{index}"));
-    let config = ServerConfig {
+    let mut config = ServerConfig {
         id: Some(id.clone()),
         disk: disk.clone(),
         move_rate: None,
         ..ServerConfig::new("http://127.0.0.1:9".parse().unwrap(), 64 << 20)
     };
+    change(&mut config);
     let server = Server::new(world.clone(), &config, &url.parse().unwrap());
     if let Some(disk) = &disk {
         let link = Link::new(&world, config.master.clone());
@@ -103,6 +124,10 @@ impl Servers {
             let disk = logged.then(|| Arc::new(MemoryDisk::default()) as Arc<dyn Disk>);
             all.push(start(index, disk).await);
         }
+        Self::of(all, spec)
+    }
+
+    fn of(all: Vec<Running>, spec: ModelSpec) -> Self {
         Self {
             all,
             spec,
@@ -211,17 +236,38 @@ impl Servers {
             .store(answers, std::sync::atomic::Ordering::Release);
     }
 
-    /// Another start of a server, without anything that it had in memory.
+    /// Pushes to partition 0 without waiting for a verdict: it is applied here.
+    fn apply(&self, to: usize, number: u64, start: u64, values: &[i64]) -> Status {
+        let mut group = add(0, start, values);
+        group.header.epoch = self.epoch();
+        let body = push(number, &[group]);
+        let reply = self.all[to].server.push_body(&body, LANE.birth);
+        results(&reply.unwrap())[0].0
+    }
+
+    /// Another start of a server at its address, without anything that it had in memory.
     async fn restart(&mut self, server: usize) {
         self.all[server].stop.cancel();
-        self.all[server] = start(server, None).await;
+        let url = self.all[server].url.clone();
+        let address = url.strip_prefix("http://").unwrap();
+        self.all[server] = start_as(server, None, address, |_| {}).await;
     }
 
     async fn pull(&self, from: usize, count: usize) -> Result<Vec<i64>, ErrorCode> {
+        self.pull_as(from, count, ReadMode::Latest).await
+    }
+
+    async fn pull_as(
+        &self,
+        from: usize,
+        count: usize,
+        read: ReadMode,
+    ) -> Result<Vec<i64>, ErrorCode> {
         let mut bytes = Vec::new();
         write::range(&mut bytes, None, 8, 0, count);
         let mut group = group(Op::Pull, 0, bytes);
         group.header.epoch = self.epoch();
+        group.header.read = read;
         let results = ask(&self.all[from].server, "/v1/pull", pull(&[group])).await;
         match results[0].0 {
             Status::Values => {

@@ -4,21 +4,21 @@ use glint_protocol::Durability;
 
 use super::*;
 
-fn alone(holder: usize) -> Configured {
+pub(super) fn alone(holder: usize) -> Configured {
     Configured {
         holder,
         ..Configured::default()
     }
 }
 
-fn learning(holder: usize, learner: usize) -> Configured {
+pub(super) fn learning(holder: usize, learner: usize) -> Configured {
     Configured {
         learners: vec![learner],
         ..alone(holder)
     }
 }
 
-fn paired(holder: usize, follower: usize) -> Configured {
+pub(super) fn paired(holder: usize, follower: usize) -> Configured {
     Configured {
         in_sync: vec![follower],
         ..alone(holder)
@@ -53,16 +53,22 @@ async fn a_follower_gets_the_whole_state_while_pushes_go_on_and_is_then_asked_fo
 async fn a_follower_of_a_partition_that_nobody_has_pushed_to_is_asked_for_once_it_says_that_it_has_it()
  {
     for durability in Durability::ALL {
-        let mut servers = Servers::start(2, spec(durability, 10)).await;
+        let disk = FaultyDisk::new(Arc::new(MemoryDisk::default()));
+        let mut all = vec![start(0, Some(Arc::new(MemoryDisk::default()))).await];
+        all.push(start(1, Some(Arc::new(disk.clone()))).await);
+        let mut servers = Servers::of(all, spec(durability, 10));
         servers.order(0, &alone(0), true).await;
-        servers.answers_others(1, false);
+        disk.hold(Operation::Sync, "snapshot-");
         servers.configure(&learning(0, 1)).await;
-        // Position 0 is all that there is, and yet nobody has it who has not said so.
-        let asked = soon_or(Duration::from_millis(300), || {
-            copies::wanted(&servers.all[0].server.state).pop()
-        });
-        assert!(asked.await.is_none(), "{durability}");
-        servers.answers_others(1, true);
+        if durability.is_logged() {
+            // It has got all that there is, position 0, and answers; but its disk does not have it.
+            soon(|| servers.copy(1)).await;
+            let asked = soon_or(Duration::from_millis(300), || {
+                copies::wanted(&servers.all[0].server.state).pop()
+            });
+            assert!(asked.await.is_none(), "{durability}");
+            disk.mend();
+        }
         let asked = servers.asked(0).await;
         assert_eq!(asked.in_sync, [servers.all[1].id.clone()], "{durability}");
         let empty = (vec![0; 80], Position(0), 0);

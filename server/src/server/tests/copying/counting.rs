@@ -106,7 +106,7 @@ async fn a_copy_that_the_master_is_asked_to_add_does_not_count_yet() {
 async fn a_server_that_came_back_as_another_copy_does_not_count_for_the_one_that_was_confirmed() {
     let mut servers = pair(Durability::Memory).await;
     servers.restart(1).await;
-    // The master does not know yet, and has a copy of this name in its set; that start of it answers nothing any more.
+    // The master does not know yet, and has a copy of this name in its set: what the holder says is for another start.
     let waiting = servers.pushing(0, 2, 0, &[1]);
     tokio::time::sleep(A_WHILE).await;
     assert!(!waiting.is_finished(), "nobody else has it");
