@@ -291,6 +291,29 @@ pub(super) async fn mark(
     replace(disk, &name, vec![Bytes::copy_from_slice(why.as_bytes())]).await
 }
 
+/// Takes back that a partition is lost: a copy of it has come whose snapshot is on the disk.
+///
+/// # Errors
+/// Those of the disk.
+pub(super) async fn unmark(state: &State, slot: &Arc<Slot>) -> io::Result<()> {
+    let Some(disk) = &state.disk else {
+        return Ok(());
+    };
+    let (incarnation, partition) = slot.key();
+    let name = snapshot::lost_name(incarnation, partition);
+    let _files = state.files.lock().await;
+    // That copy may be lost too by now, and noted to be.
+    if !state.holds(slot) || slot.lock().loss().is_some() {
+        return Ok(());
+    }
+    match disk.open(&name).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => drop(opened?),
+    }
+    disk.remove(&name).await?;
+    disk.sync_directory().await.map_err(unsynced)
+}
+
 /// Removes what a process that was ended has left behind half written.
 pub(super) async fn clear_partial(disk: &dyn Disk) -> io::Result<()> {
     for (name, _) in disk.list().await? {

@@ -18,7 +18,7 @@ use crate::{
     safe::SafePosition,
     server::{
         durable::Durable,
-        keeper::Keeper,
+        keeper::{self, Keeper},
         state::{Model, Slot, State},
     },
 };
@@ -126,7 +126,11 @@ async fn keep(state: &Arc<State>, slot: &Arc<Slot>, epoch: Epoch) {
     );
     while state.holds(slot) && !state.ending.is_cancelled() {
         let values = slot.description.value_bytes();
-        match keeper.snapshot(slot, values).await {
+        let kept = async {
+            keeper.snapshot(slot, values).await?;
+            keeper::unmark(state, slot).await
+        };
+        match kept.await {
             Ok(()) => {
                 slot.installed();
                 return;

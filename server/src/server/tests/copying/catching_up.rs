@@ -1,4 +1,4 @@
-//! Copies that went on otherwise than the others: they come back to what the others have, and show nothing before.
+//! Copies that went on otherwise than the others, or were lost: they come back to what the others have, and show nothing before.
 
 use glint_protocol::Durability;
 
@@ -6,7 +6,10 @@ use super::{
     attaching::{alone, learning, paired},
     *,
 };
-use crate::server::state::Slot;
+use crate::{
+    log::LogOptions,
+    server::{keeper::Keeper, state::Slot},
+};
 
 const A_WHILE: Duration = Duration::from_millis(300);
 
@@ -94,4 +97,51 @@ async fn who_held_a_partition_and_missed_an_acknowledged_push_does_not_say_that_
             "{durability}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_comes_where_a_partition_was_lost_keeps_its_records_and_is_there_after_a_restart()
+ {
+    let small = LogOptions {
+        segment_bytes: 512,
+        sync_every: Duration::from_millis(1),
+        floor_bytes: 16 << 10,
+    };
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let any = "127.0.0.1:0";
+    let with_small = |config: &mut ServerConfig| config.log = small;
+    let all = vec![
+        start_as(0, Some(Arc::clone(&disk)), any, with_small).await,
+        start(1, Some(Arc::new(MemoryDisk::default()))).await,
+    ];
+    let mut servers = Servers::of(all, spec(Durability::Sync, 10));
+    servers.order(0, &alone(0), true).await;
+    servers.configure(&learning(0, 1)).await;
+    servers.asked(0).await;
+    servers.configure(&paired(0, 1)).await;
+    assert_eq!(servers.push(0, 1, 0, &[1]).await, Status::Applied);
+    let state = Arc::clone(&servers.all[0].server.state);
+    let log = state.log.get().unwrap().clone();
+    let mut keeper = Keeper::new(Arc::clone(&state), Arc::clone(&disk), log.clone(), small);
+    // A client remembers what is not here: the disk has that it is lost.
+    let mut group = add(0, 0, &[1]);
+    group.header.prev = Number(99);
+    let error = code(&servers.all[0].server, "/v1/push", push(100, &[group])).await;
+    assert_eq!(error.code, ErrorCode::Lost);
+    keeper.look().await.unwrap();
+    // The other has everything, and gives it.
+    servers.promote(&learning(1, 0)).await;
+    servers.asked(1).await;
+    servers.configure(&paired(1, 0)).await;
+    for number in 2..=30 {
+        let pushed = servers.push(1, number, 0, &[1]).await;
+        assert_eq!(pushed, Status::Applied);
+        keeper.look().await.unwrap();
+    }
+    servers.same(1, 0).await;
+    servers.all[0].stop.cancel();
+    state.ending.cancel();
+    log.close().await.unwrap();
+    servers.all[0] = start_as(0, Some(disk), any, with_small).await;
+    assert_eq!(servers.copy(0), servers.copy(1), "what was acknowledged");
 }
