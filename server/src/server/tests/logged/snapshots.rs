@@ -133,6 +133,53 @@ async fn segments_go_and_are_used_again_only_when_no_partition_needs_them_and_th
 }
 
 #[tokio::test]
+async fn a_model_is_dropped_though_who_ordered_it_went_away_and_the_log_keeps_nothing_for_it() {
+    const OTHER: Incarnation = Incarnation {
+        model: ModelId(8),
+        generation: 1,
+    };
+    let faulty = FaultyDisk::new(disk_with(&Files::new()).await);
+    let disk: Arc<dyn Disk> = Arc::new(faulty.clone());
+    let opened = open_with(&disk, SMALL).await.unwrap();
+    let models = vec![
+        hold(sync_vector(), MODEL, true),
+        hold(sync_vector(), OTHER, true),
+    ];
+    let answer = registration(&opened.server, models);
+    opened.server.registered(answer).await.unwrap();
+    opened.push(1, &[add(0, 0, &[1])]).await;
+    opened.snapshot(0).await;
+    let told = Drop {
+        incarnation: MODEL,
+        reason: GoneReason::Deleted,
+    };
+    faulty.hold(Operation::Sync, "log-");
+    let order = orders(&opened.server, Vec::new(), vec![told]);
+    let asked = opened.server.obey(order);
+    let told = tokio::time::timeout(Duration::from_millis(50), asked).await;
+    assert!(told.is_err(), "the log does not have it yet");
+    faulty.mend();
+    let gone = async {
+        while files(&disk).await.contains_key(&snapshot::name(MODEL, 0)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(5), gone).await;
+    assert!(gone.is_ok(), "its files stay");
+    let mut keeper = opened.keeper(SMALL);
+    for number in 2..=200 {
+        let mut group = add(0, number % 5, &[1]);
+        group.header.incarnation = OTHER;
+        group.header.digest = digest(OTHER, 0, [group.bytes.as_slice()]);
+        assert_eq!(opened.push(number, &[group]).await, [Status::Applied]);
+        keeper.look().await.unwrap();
+    }
+    let bytes = log_bytes(&files(&disk).await);
+    assert!(bytes <= SMALL.bound(80) + 4096, "{bytes} bytes");
+    opened.kill().await;
+}
+
+#[tokio::test]
 async fn what_is_being_made_keeps_its_records_until_it_is_held() {
     let disk = disk_with(&Files::new()).await;
     let opened = open_with(&disk, SMALL).await.unwrap();
