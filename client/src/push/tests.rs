@@ -87,6 +87,39 @@ async fn an_expired_lane_is_replaced_without_the_caller_noticing() {
     assert_eq!(seen[2].number, Number(2), "the new lane is kept");
 }
 
+/// Pushes 5 with a deadline of 60 s; after its first copy has come to nothing, or to a lost reply, the machine sleeps: its timers
+/// stand still, the time of day goes on, and the servers forget the lane.
+async fn slept(reply: Fault, sleep: Duration) -> (Result<(), Error>, i64) {
+    let fake = Fake::new(10, 1);
+    let vector = vector(&fake).await;
+    fake.fail([reply]);
+    let pushing = tokio::spawn(async move { vector.push(&[3], &[5]).await });
+    // Timers do not go on while somebody is busy.
+    while !fake.state().faults.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    fake.forget_ledgers();
+    {
+        let mut state = fake.state();
+        state.now_ms += sleep.as_millis() as u64;
+        state.horizon = state.now_ms;
+    }
+    (pushing.await.unwrap(), fake.sum())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_was_forgotten_while_the_machine_slept_past_the_deadline_leaves_its_push_unknown()
+ {
+    let (pushed, sum) = slept(Fault::LoseReply, Duration::from_secs(61)).await;
+    let error = pushed.unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    assert_eq!(error.applied(), Applied::Unknown);
+    assert_eq!(sum, 5, "it is not applied again");
+    // Before its deadline no lane is forgotten that was heard of: the push never came, and is sent by another.
+    let (pushed, sum) = slept(Fault::LoseRequest, Duration::from_secs(59)).await;
+    assert!(pushed.is_ok() && sum == 5, "{pushed:?}, {sum}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_its_deadline_a_push_is_settled_by_a_skip_and_certainly_not_applied() {
     let fake = Fake::new(10, 1);
