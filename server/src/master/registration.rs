@@ -212,7 +212,9 @@ pub(crate) fn register(
         ));
     }
     let reported = by_incarnation(request);
-    if let Some(highest) = request.copies.iter().map(|c| c.epoch).max() {
+    // Who follows refuses lower ones than its holder's, also when that one has forgotten it.
+    let heard = request.copies.iter().map(|c| c.epoch.max(c.follows));
+    if let Some(highest) = heard.max() {
         state.epoch = state.epoch.max(highest);
     }
     let restarted = before.as_ref().is_none_or(|s| s.boot != request.boot);

@@ -171,6 +171,18 @@ fn the_first_server_with_partitions_says_which_cluster_it_is_and_epochs_and_term
 }
 
 #[test]
+fn epochs_rise_above_those_of_holders_that_only_their_followers_remember() {
+    let mut state = empty();
+    let w = (incarnation(1, 1), &spec("w", 1));
+    let beyond = 2 * AHEAD + 40;
+    hear(
+        &mut state,
+        &following(says("s1", &[w], &[(w.0, 0, 4, 4, 5)]), beyond),
+    );
+    assert!(state.epoch > Epoch(beyond));
+}
+
+#[test]
 fn a_model_serves_as_soon_as_all_its_partitions_are_found() {
     let mut state = empty();
     let (w, v) = (
