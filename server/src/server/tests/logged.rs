@@ -1,6 +1,7 @@
 //! A server on a disk that is looked at, harmed and opened again: what comes back is what was there, or says what is
 //! missing.
 
+mod again;
 mod damage;
 mod directory;
 mod failing;
