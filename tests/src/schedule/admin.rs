@@ -79,14 +79,15 @@ async fn status(cluster: &Cluster, world: &World) -> Option<ClusterStatus> {
 }
 
 /// Ends an adoption. Copies that are not known to have everything are taken if all that there ever were have come, as they were
-/// when they went.
+/// when they went, and no model was being deleted.
 async fn finish(cluster: &Cluster, world: &World, all: bool) -> Option<Adoption> {
     match ask(world, "POST", "/v1/adopt/finish").await {
         Ok(adoption) => Some(adoption),
         Err(Unanswered::Refused(error)) => {
             cluster.trace.note("ADMIN", format_args!("{error}"));
             let servers = cluster.names(Role::Server);
-            let whole = all && !servers.iter().any(|name| cluster.truth.is_damaged(name));
+            let damaged = servers.iter().any(|name| cluster.truth.is_damaged(name));
+            let whole = all && !damaged && !cluster.truth.was_cut_short();
             let path = if whole {
                 "/v1/adopt/finish?uncertain=take"
             } else {

@@ -34,6 +34,14 @@ impl Truth {
         }
     }
 
+    /// Whether a model was being deleted or reset when the master lost its state: the copies that are left of it may be those
+    /// that had least.
+    pub(in crate::schedule) fn was_cut_short(&self) -> bool {
+        let known = self.lock();
+        let mut models = known.models.values();
+        models.any(|model| known.may_be_partial(model))
+    }
+
     /// An admin gives up, for good, what no copy has for certain.
     pub(in crate::schedule) fn giving_up(&self) {
         let mut known = self.lock();

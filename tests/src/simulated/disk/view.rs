@@ -37,8 +37,8 @@ impl View {
         }
     }
 
-    /// Time passes, as the disk takes it. True when the process is not to survive what it is about to do.
-    async fn begin(&self) -> bool {
+    /// Time passes, as the disk takes it.
+    async fn pass(&self) {
         let delay = {
             let mut content = lock(&self.disk.shared);
             let slow = content.trouble.slow;
@@ -53,6 +53,11 @@ impl View {
         if delay > 0 {
             sleep(Duration::from_millis(delay)).await;
         }
+    }
+
+    /// Time passes. True when the process is not to survive what it is about to do.
+    async fn begin(&self) -> bool {
+        self.pass().await;
         self.life.is_last_write()
     }
 
@@ -256,6 +261,7 @@ impl DiskFile for OpenFile {
 
     fn read(&self, offset: u64, length: usize) -> BoxFuture<'_, io::Result<Bytes>> {
         Box::pin(async move {
+            self.view.pass().await;
             let file = lock(&self.file);
             let start = file
                 .bytes
