@@ -259,11 +259,14 @@ async fn of_two_admins_at_once_each_gets_what_it_asked_for_or_the_reason() {
         .map(|n| format!("server-{n}"))
         .filter(|name| *name != holder)
         .collect();
-    // Both would have the same partition elsewhere: one move is begun, and it goes there.
+    // Both would have the same partition elsewhere: one move is begun, and it goes there, whether it is over by then or not.
     let other = Wire::to(scene.by.cluster.url());
     let path = "/v1/models/v/partitions/0/move";
     let (one, two) = tokio::join!(
-        scene.by.master.json("POST", path, json!({"to": others[0]})),
+        scene
+            .by
+            .master
+            .json("POST", path, json!({"from": holder, "to": others[0]})),
         other.json("POST", path, json!({"from": holder, "to": others[1]}))
     );
     let (begun, refused) = match (one, two) {
