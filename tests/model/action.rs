@@ -74,6 +74,8 @@ pub(crate) enum Action {
     },
     /// The leases of a holder end.
     Expire { partition: u8, holder: u8 },
+    /// A holder hears that there is one of a later epoch.
+    Yield { partition: u8, holder: u8 },
     /// A promoted copy begins to serve.
     Serve { partition: u8, server: u8 },
     /// A follower of an earlier epoch throws its copy away (mutant).

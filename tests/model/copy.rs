@@ -47,6 +47,8 @@ pub(crate) struct Entry {
 pub(crate) struct Holder {
     /// Every lease that this copy gave as a follower has ended.
     pub(crate) serving: bool,
+    /// The epoch of the holder to which its server gave the last one; 0 if to none.
+    pub(crate) awaited: u8,
     /// The newest configuration that it heard from the master.
     pub(crate) confirmed: Configuration,
     /// Followers that it has asked the master to add: it waits for them already [R6].
@@ -201,6 +203,7 @@ impl Holder {
     pub(crate) fn of(configuration: Configuration, inherited: u8) -> Self {
         Self {
             serving: false,
+            awaited: 0,
             confirmed: configuration,
             joining: Set::NONE,
             leaving: Set::NONE,
@@ -216,6 +219,8 @@ impl Holder {
         self.last_session += 1;
         self.sessions[follower as usize] = self.last_session;
         self.identities[follower as usize] = identity;
+        // A lease is of one attachment.
+        self.leases = self.leases.without(follower);
         self.last_session
     }
 }

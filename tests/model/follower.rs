@@ -167,6 +167,7 @@ impl Scenario {
             return None;
         }
         site.memory = None;
+        site.promised = 0;
         site.floor = site.floor.max(epoch);
         Some(())
     }
@@ -187,6 +188,7 @@ impl Scenario {
             return None;
         }
         site.memory = None;
+        site.promised = 0;
         if !self.lacks(Mutant::NoFloor) {
             site.floor = site.floor.max(epoch);
         }

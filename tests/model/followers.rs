@@ -135,7 +135,11 @@ impl Scenario {
         } else {
             source.ledger_from
         };
-        place.site_mut(follower).memory = Some(copy);
+        let site = place.site_mut(follower);
+        site.memory = Some(copy);
+        if self.lacks(Mutant::PromiseOfAttachment) {
+            site.promised = 0;
+        }
         if self.in_memory() || self.lacks(Mutant::ReportsBeforeDisk) {
             self.report(state, partition, follower);
         }

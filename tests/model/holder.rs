@@ -206,6 +206,7 @@ impl Scenario {
         };
         let holder = place.copy_mut(server)?.holder_mut()?;
         holder.leases = holder.leases.with(follower);
+        place.site_mut(follower).promised = epoch;
         gives.then_some(())
     }
 

@@ -4,7 +4,7 @@ use crate::{
     copy::{Copy, Holder, Part},
     mutant::Mutant,
     scenario::Scenario,
-    state::{SERVERS, State},
+    state::{SERVERS, State, UNKNOWN},
 };
 
 impl Scenario {
@@ -49,12 +49,17 @@ impl Scenario {
         let process = &mut state.servers[server as usize];
         process.up = true;
         process.boot += 1;
-        process.forgets_promises = self.lacks(Mutant::ForgetsPromises);
         for place in &mut state.partitions {
             let durable = place.durable;
             let site = place.site_mut(server);
             site.memory = site.disk.clone();
             site.floor = site.floor_on_disk;
+            site.yielded = 0;
+            site.promised = if self.in_memory() || self.lacks(Mutant::ForgetsPromises) {
+                0
+            } else {
+                UNKNOWN
+            };
             if self.lacks(Mutant::GoesOnAfterRestart)
                 && durable.holder == server
                 && let Some(copy) = site.memory.as_mut().filter(|c| c.epoch == durable.epoch)

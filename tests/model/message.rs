@@ -82,6 +82,8 @@ pub(crate) enum Message {
     Drop { to: u8, epoch: u8 },
     /// Holder to a follower: delete the copy of this session.
     Detach { to: u8, epoch: u8, session: u8 },
+    /// A holder that was deposed to whoever holds now: it has ceased to serve, and was the holder of this epoch.
+    Yield { ceased: u8 },
     /// Holder to a client.
     Reply { to: Push, verdict: Verdict },
 }
@@ -94,9 +96,11 @@ impl Message {
             | Self::Configure { to, .. }
             | Self::Drop { to, .. }
             | Self::Detach { to, .. } => Some(*to),
-            Self::Append { .. } | Self::Have { .. } | Self::Change { .. } | Self::Reply { .. } => {
-                None
-            }
+            Self::Append { .. }
+            | Self::Have { .. }
+            | Self::Change { .. }
+            | Self::Yield { .. }
+            | Self::Reply { .. } => None,
         }
     }
 }

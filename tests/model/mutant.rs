@@ -40,10 +40,14 @@ pub(crate) enum Mutant {
     ServesAtOnce,
     /// R14: a restarted copy forgets the leases that it gave.
     ForgetsPromises,
+    /// R14b: a server forgets the leases that it gave when it is attached anew.
+    PromiseOfAttachment,
     /// R15: no lease is asked of a follower that is being added.
     JoiningWithoutLease,
     /// R15b: a copy of a higher epoch still gives leases.
     LeaseFromHigherEpoch,
+    /// R15c: a holder that waits for the end of a lease adds followers, which do not wait for it.
+    AddsBeforeServing,
     /// R16: the master tells before its disk has it.
     ToldBeforeDurable,
     /// R17: a follower reports before its disk has it (`sync`).
@@ -108,6 +112,12 @@ pub(crate) enum Mutant {
     NextBeforeSettled,
     /// T4: when one group's lane has expired, all groups that are open go to the new lane.
     AllGroupsToNewLane,
+    /// Y1: a holder that waits itself for the end of a lease yields.
+    YieldsBeforeServing,
+    /// Y2: a holder yields before it ceases to serve.
+    YieldsAndGoesOn,
+    /// Y3: a yield of any epoch ends the wait for a lease.
+    AnyYieldCounts,
     /// C1: `minInSync` is asked when a push is appended, and not again when it is acknowledged.
     CopiesCountedAtAppendOnly,
     /// C2: followers that the holder has asked to add count for `minInSync`.

@@ -14,6 +14,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     let mut all = acknowledging();
     all.extend(changing_the_set());
     all.extend(leases());
+    all.extend(yields());
     all.extend(following());
     all.extend(resets_and_checkpoints());
     all.extend(giving_up());
@@ -90,11 +91,31 @@ fn leases() -> Vec<Scenario> {
         scenario! { "R12b verdicts without a lease", mutants: &[Mutant::VerdictWithoutLease], durability: Memory; promotions: 2 },
         scenario! { "R13 serves before its leases have ended", mutants: &[Mutant::ServesAtOnce], durability: Memory; promotions: 2 },
         scenario! { "R14 a restart forgets the leases given", mutants: &[Mutant::ForgetsPromises]; crashes: 1, promotions: 2 },
+        scenario! { "R14b a new attachment forgets the leases given",
+        mutants: &[Mutant::PromiseOfAttachment], servers: 3, in_sync: THREE, durability: Memory, requests: ONE;
+        attachments: 1, promotions: 2 },
         scenario! { "R15 no lease of a follower being added",
         mutants: &[Mutant::JoiningWithoutLease], durability: Memory, in_sync: FIRST;
         attachments: 1, additions: 1, promotions: 1 },
+        scenario! { "R15c a holder that waits for a lease adds followers",
+        mutants: &[Mutant::AddsBeforeServing], servers: 3, durability: Memory, requests: ONE;
+        attachments: 1, additions: 1, promotions: 2 },
         scenario! { "R15b a copy of a higher epoch gives leases",
         mutants: &[Mutant::LeaseFromHigherEpoch], durability: Memory; promotions: 2 },
+    ]
+}
+
+fn yields() -> Vec<Scenario> {
+    vec![
+        scenario! { "Y1 a holder that waits for a lease yields",
+        mutants: &[Mutant::YieldsBeforeServing], servers: 3, in_sync: THREE, durability: Memory, requests: ONE, yields: true;
+        promotions: 2 },
+        scenario! { "Y2 yields before it ceases to serve",
+        mutants: &[Mutant::YieldsAndGoesOn], durability: Memory, requests: ONE, yields: true;
+        promotions: 1 },
+        scenario! { "Y3 a yield of any epoch ends the wait",
+        mutants: &[Mutant::AnyYieldCounts], durability: Memory, requests: ONE, keeps_old_holder: true, yields: true;
+        attachments: 2, additions: 1, promotions: 3 },
     ]
 }
 

@@ -92,7 +92,9 @@ impl Scenario {
                 });
             };
             match message {
-                Message::Append { .. } => (0..self.servers).for_each(arrives),
+                Message::Append { .. } | Message::Yield { .. } => {
+                    (0..self.servers).for_each(arrives);
+                }
                 // A report is read where it lies.
                 Message::Have { .. } => {}
                 other => arrives(other.addressee().unwrap_or(NO_SERVER)),
@@ -114,6 +116,22 @@ impl Scenario {
             }
             return;
         };
+        if !holder.leases.is_empty() {
+            actions.push(Action::Expire {
+                partition,
+                holder: server,
+            });
+        }
+        if self.yields && copy.epoch < place.durable.epoch {
+            actions.push(Action::Yield {
+                partition,
+                holder: server,
+            });
+        }
+        // It need not wait for the end of the leases that it gave to see to its followers.
+        for follower in (0..self.servers).filter(|&f| f != server) {
+            self.of_follower(state, partition, server, follower, actions);
+        }
         if !holder.serving {
             actions.push(Action::Serve { partition, server });
             return;
@@ -124,15 +142,6 @@ impl Scenario {
                 server,
                 push,
             });
-        }
-        if !holder.leases.is_empty() {
-            actions.push(Action::Expire {
-                partition,
-                holder: server,
-            });
-        }
-        for follower in (0..self.servers).filter(|&f| f != server) {
-            self.of_follower(state, partition, server, follower, actions);
         }
         if state.used.evictions < self.limits.evictions {
             let lanes = state.clients.iter().map(|client| client.lane);
@@ -194,7 +203,9 @@ impl Scenario {
         let follows =
             there.up && !other_epoch && place.copy(other).and_then(Copy::session) == Some(session);
         let lives = follows && there.identity == holder.identities[other as usize];
-        if attached && (used.additions < limits.additions || short && lives) {
+        // Who waits itself for the end of a lease adds nobody: one that never gave it would not wait [R15c].
+        let adds = holder.serving || self.lacks(Mutant::AddsBeforeServing);
+        if attached && adds && (used.additions < limits.additions || short && lives) {
             actions.push(Action::Add {
                 partition,
                 holder: server,

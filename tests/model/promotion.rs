@@ -1,11 +1,13 @@
-//! How a server becomes the holder: an order of the master, and the end of every lease that it gave.
+//! How a server becomes the holder: an order of the master, and the end of every lease that it gave, or the word of the one
+//! before.
 
 use crate::{
     copy::{Copy, Holder, Part},
+    message::Message,
     mutant::Mutant,
     scenario::Scenario,
     set::Set,
-    state::{Configuration, State},
+    state::{Configuration, State, UNKNOWN},
 };
 
 impl Scenario {
@@ -32,6 +34,10 @@ impl Scenario {
             return None;
         }
         let site = state.partition_mut(partition).site_mut(server);
+        let awaited = match site.promised {
+            UNKNOWN => ordered.epoch - 1,
+            epoch => epoch,
+        };
         if ordered.epoch < site.floor && !self.lacks(Mutant::NoFloor) {
             return None;
         }
@@ -40,8 +46,12 @@ impl Scenario {
         if ordered.incarnation > 1 && site.memory.as_ref().is_none_or(older) {
             // A reset: from its initial value, with an empty ledger.
             let empty = Copy::follower(ordered.incarnation, ordered.epoch, 0, Vec::new());
+            let holder = Holder {
+                awaited,
+                ..Holder::of(ordered, 0)
+            };
             site.memory = Some(Copy {
-                part: Part::Holder(Holder::of(ordered, 0)),
+                part: Part::Holder(holder),
                 ..empty
             });
             return Some(());
@@ -68,8 +78,41 @@ impl Scenario {
             holder.sessions = [1; crate::state::SERVERS];
             holder.last_session = 1;
         }
+        holder.awaited = awaited;
         copy.epoch = ordered.epoch;
         copy.part = Part::Holder(holder);
+        Some(())
+    }
+
+    /// A holder of an earlier epoch ceases to serve, and says so: of its epoch nobody serves any more, and of none before, or it
+    /// would not have begun. Who waits itself for the end of a lease cannot say that [Y1].
+    pub(crate) fn give_way(&self, state: &mut State, partition: u8, server: u8) -> Option<()> {
+        let place = state.partition_mut(partition);
+        let copy = place.copy(server)?;
+        let ceased = copy.epoch;
+        let may_yield = copy.holder()?.serving || self.lacks(Mutant::YieldsBeforeServing);
+        if !self.lacks(Mutant::YieldsAndGoesOn) {
+            let rests = place.site_mut(server).memory.take()?.at_rest();
+            place.site_mut(server).memory = Some(rests);
+        }
+        if may_yield {
+            place.send(Message::Yield { ceased });
+        }
+        Some(())
+    }
+
+    /// It may come late: what counts is the epoch that it names [Y3].
+    pub(crate) fn hear_yield(
+        state: &mut State,
+        partition: u8,
+        server: u8,
+        ceased: u8,
+    ) -> Option<()> {
+        if !state.server(server).up {
+            return None;
+        }
+        let site = state.partition_mut(partition).site_mut(server);
+        site.yielded = site.yielded.max(ceased);
         Some(())
     }
 
@@ -85,8 +128,14 @@ impl Scenario {
             let holder = place.copy(other).and_then(Copy::holder);
             state.server(other).up && holder.is_some_and(|h| h.leases.has(server))
         };
-        let waits = (0..self.servers).any(|other| other != server && leased(other));
-        if waits && !self.lacks(Mutant::ServesAtOnce) && !state.server(server).forgets_promises {
+        let awaited = site.memory.as_ref()?.holder()?.awaited;
+        let remembers = if self.lacks(Mutant::AnyYieldCounts) {
+            awaited > 0 && site.yielded == 0
+        } else {
+            awaited > site.yielded
+        };
+        let waits = remembers && (0..self.servers).any(|other| other != server && leased(other));
+        if waits && !self.lacks(Mutant::ServesAtOnce) {
             return None;
         }
         let place = state.partition_mut(partition);

@@ -43,7 +43,7 @@ pub(crate) struct Counts {
 }
 
 /// One configuration of the model.
-#[expect(clippy::struct_excessive_bools, reason = "four independent choices")]
+#[expect(clippy::struct_excessive_bools, reason = "independent choices")]
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -61,6 +61,8 @@ pub(crate) struct Scenario {
     pub(crate) limits: Counts,
     /// A promotion may leave the old holder in the set.
     pub(crate) keeps_old_holder: bool,
+    /// A holder that hears of a later one tells it that it need not wait for the end of leases.
+    pub(crate) yields: bool,
     /// Snapshots travel, and may come late; else a follower has one at once.
     pub(crate) snapshots_travel: bool,
     /// Rules that are left out.
@@ -101,6 +103,7 @@ impl Scenario {
             min_in_sync: 1,
             limits: NOTHING,
             keeps_old_holder: false,
+            yields: false,
             snapshots_travel: false,
             mutants: &[],
             asked: Asked::All,

@@ -25,6 +25,7 @@ pub(crate) const LOSS_IS_NOTICED: Asked = Asked::Not(&[
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = fail_over();
     all.extend(moves());
+    all.extend(yields());
     all.extend(three_servers());
     all.extend(resets());
     all.extend(given_up());
@@ -84,6 +85,22 @@ fn moves() -> Vec<Scenario> {
         scenario! { "eviction, move, crash, checkpoint, memory",
         durability: Memory, in_sync: FIRST, settles: false, quick: false;
         crashes: 1, evictions: 1, checkpoints: 1, drops: 1, attachments: 1, additions: 1, promotions: 1 },
+    ]
+}
+
+/// `Yield`: who ceases to serve says so, and nobody waits for the end of its lease.
+fn yields() -> Vec<Scenario> {
+    vec![
+        scenario! { "yields, memory, crash", durability: Memory, requests: ONE, yields: true;
+        crashes: 1, attachments: 1, promotions: 2 },
+        scenario! { "yields, move, memory, crash", durability: Memory, in_sync: FIRST, requests: ONE, yields: true;
+        crashes: 1, drops: 1, attachments: 1, additions: 1, promotions: 1 },
+        scenario! { "yields, sync, crash", requests: ONE, yields: true; crashes: 1, promotions: 2 },
+        scenario! { "yields, three copies, memory", servers: 3, in_sync: THREE, durability: Memory, requests: ONE, yields: true;
+        promotions: 2 },
+        scenario! { "yields, there and back, memory",
+        durability: Memory, requests: ONE, keeps_old_holder: true, yields: true, settles: false, quick: false;
+        attachments: 1, promotions: 2 },
     ]
 }
 

@@ -9,6 +9,8 @@ use crate::{
 
 /// Servers at most.
 pub(crate) const SERVERS: usize = 3;
+/// A restarted server does not know whom it has promised what.
+pub(crate) const UNKNOWN: u8 = u8::MAX;
 /// Partitions at most.
 pub(crate) const PARTITIONS: usize = 2;
 
@@ -33,8 +35,6 @@ pub(crate) struct Server {
     pub(crate) boot: u8,
     /// What its acknowledgements survive: another one means that they did not.
     pub(crate) identity: u8,
-    /// It does not remember the leases that it gave before it restarted, and does not wait them out (mutant).
-    pub(crate) forgets_promises: bool,
 }
 
 /// What one server keeps of one partition.
@@ -45,6 +45,10 @@ pub(crate) struct Site {
     /// Copies below this epoch were dropped here and may not come back.
     pub(crate) floor: u8,
     pub(crate) floor_on_disk: u8,
+    /// The epoch of the holder that this server last promised not to serve; 0 if it knows of no promise.
+    pub(crate) promised: u8,
+    /// This process has heard that the holder of this epoch, and so every one before, has ceased to serve.
+    pub(crate) yielded: u8,
 }
 
 /// One partition.
@@ -228,7 +232,6 @@ impl Scenario {
                 up: true,
                 boot: 1,
                 identity: 1,
-                forgets_promises: false,
             })
             .collect();
         let partitions = self.holders.iter().map(|&h| self.first_copies(h));
@@ -271,6 +274,8 @@ impl Scenario {
                 memory,
                 floor: 0,
                 floor_on_disk: 0,
+                promised: u8::from(set.has(server) && server != holder),
+                yielded: 0,
             }
         };
         Partition {

@@ -65,6 +65,7 @@ impl Scenario {
                 follower,
             } => self.lease(state, partition, holder, follower)?,
             Action::Expire { partition, holder } => self.expire(state, partition, holder)?,
+            Action::Yield { partition, holder } => self.give_way(state, partition, holder)?,
             Action::Serve { partition, server } => self.serve(state, partition, server)?,
             Action::Discard { partition, server } => {
                 state.partition_mut(partition).site_mut(server).memory = None;
@@ -145,6 +146,7 @@ impl Scenario {
             Message::Detach { epoch, session, .. } => {
                 self.be_detached(state, partition, server, epoch, session)
             }
+            Message::Yield { ceased } => Self::hear_yield(state, partition, server, ceased),
             Message::Reply { to, verdict } => self.hear(state, partition, to, verdict),
             Message::Have { .. } => None,
         }
