@@ -90,6 +90,8 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
     let position = held.position();
     let level = held.inherited.max(slot.safe.safe());
     let patience = suspicion * PATIENCE;
+    // Who waits itself for the end of a promise adds nobody: one that never gave it would not wait.
+    let may_add = slot.answering.has_begun(&state.origin);
     for member in &mut held.members {
         let has = member.has.unwrap_or_default();
         let stuck = match member.behind {
@@ -125,6 +127,7 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
             && member.phase == Phase::Streaming
             && has_all
             && promises
+            && may_add
             && !member.waits
         {
             member.waits = true;

@@ -135,10 +135,13 @@ pub(in crate::server) struct Held {
     pub(super) trail: Option<Trail>,
     /// What it had when it became the holder: any of it may have been acknowledged.
     pub(super) inherited: Position,
-    /// When this follower last promised its holder not to serve, and at which epoch that one holds.
+    /// When this server last promised another not to serve, and at which epoch that one holds: whatever becomes of this copy, that
+    /// one may still answer.
     pub(super) promised: Option<(Instant, Epoch)>,
     /// The epoch of the holder before, while the end of its lease is waited for.
     pub(super) awaited: Option<Epoch>,
+    /// A beacon of this attachment has come: its holder knows that what is here is of its history.
+    is_known: bool,
     /// When the last beacon came that said that acknowledgements wait for this copy.
     waited_for: Option<Instant>,
     /// This copy has everything that was acknowledged before.
@@ -186,6 +189,7 @@ impl Held {
             promised: None,
             awaited: None,
             ceased: None,
+            is_known: false,
             waited_for: None,
             whole_at: None,
             yielded: Epoch(0),
@@ -246,6 +250,7 @@ impl Held {
     /// A beacon of this attachment has come. It was sent after the one before was answered: so what was acknowledged until that
     /// came is here, if acknowledgements waited for this copy all the time.
     pub(super) fn note_beacon(&mut self, now: Instant, waits: bool) {
+        self.is_known = true;
         if waits {
             self.whole_at = self.waited_for.replace(now);
         } else {
@@ -253,9 +258,19 @@ impl Held {
         }
     }
 
-    /// Another attachment, or another role: what beacons said counts no more.
+    /// Another attachment, or another role: what beacons said counts no more. What was promised to who sent them stays.
     pub(super) fn forget_beacons(&mut self) {
-        (self.promised, self.waited_for, self.whole_at) = (None, None, None);
+        self.is_known = false;
+        (self.waited_for, self.whole_at) = (None, None);
+    }
+
+    /// Takes the place of another copy: what that one promised, and what it heard of who has ceased, is this server's.
+    pub(super) fn replace(&mut self, before: &mut Self) {
+        if let (Role::Follower(was), Role::Follower(is)) = (&mut before.role, &self.role) {
+            // It promises nothing more.
+            *was = is.clone();
+        }
+        (self.promised, self.yielded) = (before.promised, before.yielded);
     }
 
     /// Whether a copy that is not the holder's may answer a pull; how many milliseconds ago its values were whole.
@@ -278,9 +293,7 @@ impl Held {
             ReadMode::Any => true,
             ReadMode::Within(milliseconds) => age <= milliseconds,
             // Positions of a copy that its holder does not know to be of its history yet are those of another.
-            ReadMode::AtLeast(position) => {
-                self.promised.is_some() && self.partition.position() >= position
-            }
+            ReadMode::AtLeast(position) => self.is_known && self.partition.position() >= position,
         };
         if self.partition.loss().is_some() {
             return Err(self.elsewhere(description));

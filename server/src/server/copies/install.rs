@@ -87,7 +87,10 @@ fn make(state: &Arc<State>, key: Key, incoming: Incoming, before: Option<&Slot>)
         holder: Some(incoming.holder),
     });
     let keeps = state.keeps(&incoming.spec);
-    let held = Held::new(incoming.partition, role, &incoming.description, keeps);
+    let mut held = Held::new(incoming.partition, role, &incoming.description, keeps);
+    if let Some(before) = before {
+        held.replace(&mut before.lock());
+    }
     Slot::received(
         incoming.description,
         incoming.spec,

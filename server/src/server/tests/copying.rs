@@ -4,6 +4,7 @@ mod attaching;
 mod catching_up;
 mod changing;
 mod counting;
+mod promising;
 
 use glint_protocol::{
     copies::{CopyChange, CopyPlace, CopyRole, FollowedPartition, Peer, Pulse},
