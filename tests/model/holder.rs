@@ -188,7 +188,7 @@ impl Scenario {
         })
     }
 
-    /// A follower of its epoch promises not to serve for now [R15b].
+    /// A follower of its epoch [R15b], by its present attachment [R15d], promises not to serve for now.
     pub(crate) fn lease(
         &self,
         state: &mut State,
@@ -197,12 +197,15 @@ impl Scenario {
         follower: u8,
     ) -> Option<()> {
         let place = state.partition_mut(partition);
-        let epoch = place.copy(server)?.epoch;
+        let copy = place.copy(server)?;
+        let (epoch, session) = (copy.epoch, copy.holder()?.sessions[follower as usize]);
         let other = place.copy(follower)?;
         let gives = if self.lacks(Mutant::LeaseFromHigherEpoch) {
             other.epoch >= epoch
         } else {
-            other.session().is_some() && other.epoch == epoch
+            let any = self.lacks(Mutant::LeaseOfAnySession);
+            let attached = other.session().is_some_and(|own| own == session || any);
+            attached && other.epoch == epoch
         };
         let holder = place.copy_mut(server)?.holder_mut()?;
         holder.leases = holder.leases.with(follower);

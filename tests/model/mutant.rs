@@ -48,6 +48,8 @@ pub(crate) enum Mutant {
     LeaseFromHigherEpoch,
     /// R15c: a holder that waits for the end of a lease adds followers, which do not wait for it.
     AddsBeforeServing,
+    /// R15d: a lease that was given by an earlier attachment counts for the present one.
+    LeaseOfAnySession,
     /// R16: the master tells before its disk has it.
     ToldBeforeDurable,
     /// R17: a follower reports before its disk has it (`sync`).

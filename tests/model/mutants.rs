@@ -100,6 +100,9 @@ fn leases() -> Vec<Scenario> {
         scenario! { "R15c a holder that waits for a lease adds followers",
         mutants: &[Mutant::AddsBeforeServing], servers: 3, durability: Memory, requests: ONE;
         attachments: 1, additions: 1, promotions: 2 },
+        scenario! { "R15d a lease of an earlier attachment counts",
+        mutants: &[Mutant::LeaseOfAnySession], durability: Memory, in_sync: FIRST, requests: ONE, snapshots_travel: true;
+        drops: 1, attachments: 2, additions: 1, promotions: 1 },
         scenario! { "R15b a copy of a higher epoch gives leases",
         mutants: &[Mutant::LeaseFromHigherEpoch], durability: Memory; promotions: 2 },
     ]
