@@ -74,12 +74,12 @@ impl Scenario {
     }
 
     /// From the initial value on a server, under a new incarnation. Proof that the old holder is fenced: it is dead, or the
-    /// server is a member of its set or itself [R29].
+    /// server is a member of its set, as which it keeps its promise, or itself [R29].
     pub(crate) fn reset(&self, state: &mut State, partition: u8, server: u8) -> Option<()> {
         state.used.resets += 1;
         let decided = state.partition(partition).decided;
-        let fenced =
-            decided.holder == server || decided.set.has(server) || !state.server(decided.holder).up;
+        let member = decided.set.has(server) && self.is_known(state, decided, server);
+        let fenced = decided.holder == server || member || !state.server(decided.holder).up;
         if !fenced && !self.lacks(Mutant::ResetWhileAlive) {
             return None;
         }
