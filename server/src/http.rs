@@ -6,6 +6,7 @@ pub mod error;
 pub mod extract;
 pub mod health;
 pub mod layers;
+pub mod reading;
 
 pub use error::{Answer, Failure};
 pub use extract::{Json, Path, Query};

@@ -188,22 +188,14 @@ impl Partition {
         }
     }
 
-    /// A partition whose ledger and position are known and whose values are going to be [put](Self::put_values); none when there
-    /// is no memory for it.
-    pub fn blank(
-        description: &Description,
-        ledger: Ledger,
-        position: Position,
-        last: Epoch,
-    ) -> Option<Self> {
-        let count = usize::try_from(description.value_count()).ok()?;
-        let values = Values::zeros(description.element, count)?;
-        Some(Self::restore(values, ledger, position, last))
-    }
-
-    /// Puts values from their little-endian bytes, from this place on; they must fit.
+    /// Puts values from their little-endian bytes, from this place on: in the place of others, or behind the last.
     pub fn put_values(&mut self, at: usize, bytes: &[u8]) {
         self.values.put_le(at, bytes);
+    }
+
+    /// Puts zeros behind the last value, up to so many values.
+    pub fn put_zeros(&mut self, count: usize) {
+        self.values.grow(count);
     }
 
     /// A partition that should be here and is not: it answers `lost`, and holds no values.

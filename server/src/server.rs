@@ -47,7 +47,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    http::body::Charged,
+    http::{body::Charged, reading::Reading},
     log::{LogFailure, LogOptions, recovery::RecoveryError, volume::VolumeError},
     serve::{Limits, serve},
 };
@@ -394,6 +394,7 @@ impl Server {
     /// # Errors
     /// `bad_request`, `stale_order`, `wrong_cluster` or `retry`.
     pub async fn copies_body(&self, body: Bytes) -> Result<serde_json::Value, ErrorBody> {
+        let body = Reading::new(body.into(), &self.state.copied_bodies, router::COPIES)?;
         let answers = copies::take(&self.state, body).await?;
         serde_json::to_value(answers)
             .map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))

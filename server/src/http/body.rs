@@ -56,6 +56,20 @@ impl Bounds {
         limit: MAX_CONTROL_BYTES,
         declared: false,
     };
+
+    /// Whether a body that declares this length may be read.
+    pub(super) fn admits(self, declared: Option<u64>) -> Result<(), ErrorBody> {
+        if self.declared && declared.is_none() {
+            return Err(ErrorBody::new(
+                ErrorCode::BadRequest,
+                "the body has no length; send the header Content-Length (chunked bodies are not taken here)",
+            ));
+        }
+        if declared.is_some_and(|length| length > self.limit as u64) {
+            return Err(too_large(self.limit));
+        }
+        Ok(())
+    }
 }
 
 impl Bodies {
@@ -90,27 +104,13 @@ impl Bodies {
     pub async fn read(&self, body: Body, bounds: Bounds) -> Result<Charged, ErrorBody> {
         match tokio::time::timeout(BODY_TIMEOUT, self.read_all(body, bounds)).await {
             Ok(read) => read,
-            Err(_) => Err(ErrorBody::new(
-                ErrorCode::TooSlow,
-                format!(
-                    "the body did not arrive within {} seconds; send it faster or in smaller requests",
-                    BODY_TIMEOUT.as_secs()
-                ),
-            )),
+            Err(_) => Err(too_slow()),
         }
     }
 
     async fn read_all(&self, mut body: Body, bounds: Bounds) -> Result<Charged, ErrorBody> {
         let declared = body.size_hint().exact();
-        if bounds.declared && declared.is_none() {
-            return Err(ErrorBody::new(
-                ErrorCode::BadRequest,
-                "the body has no length; send the header Content-Length (chunked bodies are not taken here)",
-            ));
-        }
-        if declared.is_some_and(|length| length > bounds.limit as u64) {
-            return Err(too_large(bounds.limit));
-        }
+        bounds.admits(declared)?;
         let expected = declared.unwrap_or(0) as usize;
         // Room for all of it: what is not yet written takes no memory, so it is charged as it arrives, and those who
         // announce much and send nothing hold nothing.
@@ -119,12 +119,7 @@ impl Bodies {
             charge: None,
         };
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                ErrorBody::new(
-                    ErrorCode::BadRequest,
-                    format!("the body ended before its declared length, or is malformed: {error}"),
-                )
-            })?;
+            let frame = frame.map_err(|error| cut_off(&error))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -192,7 +187,24 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn too_large(limit: usize) -> ErrorBody {
+pub(super) fn too_slow() -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::TooSlow,
+        format!(
+            "the body did not arrive within {} seconds; send it faster or in smaller requests",
+            BODY_TIMEOUT.as_secs()
+        ),
+    )
+}
+
+pub(super) fn cut_off(why: &dyn std::fmt::Display) -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::BadRequest,
+        format!("the body ended before its declared length, or is malformed: {why}"),
+    )
+}
+
+pub(super) fn too_large(limit: usize) -> ErrorBody {
     ErrorBody::new(
         ErrorCode::TooLarge,
         format!("the body is above {limit} bytes; split it into several requests"),

@@ -10,7 +10,7 @@ use super::state::State;
 /// Copies that one server may be sending, or receiving, at once.
 pub(super) const FLOWS: usize = 4;
 /// Small ones may be more at once, up to so many and so many bytes together.
-pub(super) const SMALL_FLOWS: (usize, u64) = (64, 64 << 20);
+pub(super) const SMALL_FLOWS: (usize, u64) = (64, 128 << 20);
 
 /// Copies on their way from, or to, one server.
 #[derive(Clone, Copy, Debug, Default)]

@@ -14,21 +14,33 @@ use super::{
 
 /// How often it looks although nothing that it knows of has changed.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// How long it waits after a look: what changes meanwhile is looked at together, since a look is at all partitions.
+const GATHER: Duration = Duration::from_millis(3);
 
-/// Whether anything is to be done.
-fn is_wanting(state: &State, fleet: &Fleet) -> bool {
-    !plan::plan(state, fleet, state.levelling).is_empty()
-        || state.levelling && plan::is_level(state, fleet)
+/// What is to be done.
+#[derive(Debug, Default, PartialEq)]
+struct Wanted {
+    steps: Vec<Step>,
+    /// Servers that were to be made level are.
+    is_level: bool,
 }
 
-/// Does what is to be done.
-fn look(state: &mut State, fleet: &Fleet) -> Vec<Step> {
-    let steps = plan::plan(state, fleet, state.levelling);
-    step::take(state, &steps);
-    if state.levelling && plan::is_level(state, fleet) {
-        state.levelling = false;
+impl Wanted {
+    fn of(state: &State, fleet: &Fleet) -> Self {
+        let steps = plan::plan(state, fleet, state.levelling);
+        let is_level = state.levelling && steps.is_empty() && plan::is_level(state, fleet);
+        Self { steps, is_level }
     }
-    steps
+
+    fn is_anything(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Does it, in the very state that it was found for.
+    fn take(&self, state: &mut State) {
+        step::take(state, &self.steps);
+        state.levelling &= !self.is_level;
+    }
 }
 
 /// Looks after the copies until the master ends.
@@ -69,11 +81,21 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 Err(error) => tracing::debug!(%error, "partitions wait for a holder"),
             }
         }
-        if is_wanting(&state, &seen) {
+        let wanted = Wanted::of(&state, &seen);
+        if wanted.is_anything() {
             let fleet = seen.clone();
             let mended = shared
                 .journal
-                .change(move |state| Ok(look(state, &fleet)))
+                .change(move |now| {
+                    // Another change may have been faster.
+                    let wanted = if *now == *state {
+                        wanted
+                    } else {
+                        Wanted::of(now, &fleet)
+                    };
+                    wanted.take(now);
+                    Ok(wanted.steps)
+                })
                 .await;
             match mended {
                 Ok(steps) => {
@@ -87,5 +109,6 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 }
             }
         }
+        tokio::time::sleep(GATHER).await;
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::TryReserveError;
 
 use super::read::run;
-use bytemuck::allocation::try_zeroed_vec;
 use glint_protocol::{Element, ElementType, Scalar};
 
 /// Values of one element type.
@@ -56,16 +55,6 @@ impl Values {
         })
     }
 
-    /// `count` zeros, which cost nothing before they are written; none when there is no memory for them.
-    pub fn zeros(element: ElementType, count: usize) -> Option<Self> {
-        Some(match element {
-            ElementType::I32 => Self::I32(try_zeroed_vec(count).ok()?),
-            ElementType::I64 => Self::I64(try_zeroed_vec(count).ok()?),
-            ElementType::F32 => Self::F32(try_zeroed_vec(count).ok()?),
-            ElementType::F64 => Self::F64(try_zeroed_vec(count).ok()?),
-        })
-    }
-
     /// No values.
     pub fn empty(element: ElementType) -> Self {
         match element {
@@ -94,13 +83,27 @@ impl Values {
         each_type!(self, values => extend(values, bytes));
     }
 
-    /// Replaces values from this place on by those of these little-endian bytes; they must fit.
+    /// Puts the values of these little-endian bytes from this place on: in the place of others, and behind the last.
     pub fn put_le(&mut self, at: usize, bytes: &[u8]) {
-        fn put<T: Element>(values: &mut [T], bytes: &[u8]) {
-            T::decode(bytes, values);
+        fn put<T: Element + bytemuck::Pod>(values: &mut [T], bytes: &[u8]) {
+            if cfg!(target_endian = "little") {
+                // As they lie: one copy, whatever the alignment.
+                bytemuck::cast_slice_mut(values).copy_from_slice(bytes);
+            } else {
+                T::decode(bytes, values);
+            }
         }
         let count = bytes.len() / self.element().size();
+        self.grow(at + count);
         each_type!(self, values => put(&mut values[at..at + count], bytes));
+    }
+
+    /// Appends zeros, up to so many values.
+    pub fn grow(&mut self, count: usize) {
+        fn grow<T: Element>(values: &mut Vec<T>, count: usize) {
+            values.resize(count.max(values.len()), T::default());
+        }
+        each_type!(self, values => grow(values, count));
     }
 
     /// The little-endian bytes of the values at these places.

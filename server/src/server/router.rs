@@ -21,7 +21,7 @@ use super::{
     status::{ServerStatus, status},
 };
 use crate::{
-    http::{Answer, Json, body::Bounds, finish, health},
+    http::{Answer, Json, body::Bounds, finish, health, reading::Reading},
     openapi,
 };
 
@@ -72,7 +72,7 @@ async fn obey(Shared(state): Shared<Arc<State>>, Json(orders): Json<Orders>) -> 
 }
 
 /// The largest body that a holder sends.
-const COPIES: Bounds = Bounds {
+pub(super) const COPIES: Bounds = Bounds {
     limit: 48 << 20,
     declared: true,
 };
@@ -81,11 +81,8 @@ async fn take_copies(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Answer<Json<copies::Answers>> {
-    let body = state
-        .copied_bodies
-        .read(request.into_body(), COPIES)
-        .await?;
-    Ok(Json(copies::take(&state, body.freeze()).await?))
+    let body = Reading::new(request.into_body(), &state.copied_bodies, COPIES)?;
+    Ok(Json(copies::take(&state, body).await?))
 }
 
 async fn hear_beacon(

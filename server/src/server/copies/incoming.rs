@@ -16,7 +16,7 @@ use crate::{
         snapshot::{self, About},
         u32_at,
     },
-    partition::{Description, Partition, ledger::Ledger},
+    partition::{Description, Partition, Values, ledger::Ledger},
 };
 
 /// Attachments that were ended are remembered for so many partitions.
@@ -31,8 +31,10 @@ pub(super) struct Incoming {
     pub(super) epoch: Epoch,
     pub(super) session: u64,
     pub(super) holder: ServerId,
-    /// How many values have arrived.
-    values: usize,
+    /// How many values are to arrive.
+    count: usize,
+    /// How many have arrived.
+    arrived: usize,
 }
 
 /// Why a copy cannot go on arriving.
@@ -89,8 +91,10 @@ impl Incoming {
             ledger,
             last: (last, position),
         } = announced;
-        let partition =
-            Partition::blank(&description, ledger, position, last).ok_or(Broken::Full)?;
+        let count = usize::try_from(description.value_count()).map_err(|_| Broken::Full)?;
+        let values = Values::with_capacity(description.element, count);
+        let values = values.map_err(|_| Broken::Full)?;
+        let partition = Partition::restore(values, ledger, position, last);
         Ok(Self {
             description,
             spec,
@@ -98,24 +102,27 @@ impl Incoming {
             epoch,
             session,
             holder,
-            values: 0,
+            count,
+            arrived: 0,
         })
     }
 
-    /// Takes values, if they are the next; those that came before are fine.
-    pub(super) fn piece(&mut self, at: u64, values: &[u8]) -> Result<(), Broken> {
-        let at = usize::try_from(at).map_err(|_| Broken::Gap)?;
-        if at < self.values {
-            return Ok(());
-        }
+    /// Takes values of a piece that begins with the value `at`, `offset` bytes into it, if they are the next; those that came before
+    /// are fine.
+    pub(super) fn piece(&mut self, at: u64, offset: usize, values: &[u8]) -> Result<(), Broken> {
         let size = self.description.element.size();
-        let whole = values.len().is_multiple_of(size);
-        let end = at + values.len() / size;
-        if at > self.values || !whole || end > self.partition.values().len() {
+        let at = usize::try_from(at).map_err(|_| Broken::Gap)?;
+        let at = at.checked_add(offset / size).ok_or(Broken::Gap)?;
+        let whole = values.len().is_multiple_of(size) && offset.is_multiple_of(size);
+        let end = at.checked_add(values.len() / size).ok_or(Broken::Gap)?;
+        if at > self.arrived || !whole || end > self.count {
             return Err(Broken::Gap);
         }
-        self.partition.put_values(at, values);
-        self.values = end;
+        let Some(fresh) = values.get((self.arrived - at) * size..) else {
+            return Ok(());
+        };
+        self.partition.put_values(self.arrived, fresh);
+        self.arrived = self.arrived.max(end);
         Ok(())
     }
 
@@ -127,13 +134,15 @@ impl Incoming {
         if !replayed::follows(&self.partition, header) {
             return Err(Broken::Gap);
         }
+        // It may change values that have not arrived: those are as they were after it.
+        self.partition.put_zeros(self.count);
         replayed::apply(&self.description, &mut self.partition, header, payload)
             .map_err(|_| Broken::Gap)
     }
 
     /// Whether all values have arrived.
     pub(super) fn is_whole(&self) -> bool {
-        self.values == self.partition.values().len()
+        self.arrived == self.count
     }
 
     /// Its last record.
@@ -208,7 +217,7 @@ impl Arriving {
         let arrival = Arrival {
             epoch: incoming.epoch,
             session: incoming.session,
-            bytes: incoming.partition.values().bytes() as u64,
+            bytes: incoming.description.value_bytes(),
             copy: Arc::new(Mutex::new(Some(incoming))),
         };
         self.copies.insert(key, arrival);

@@ -6,16 +6,16 @@ use bytes::Bytes;
 use glint_protocol::{Epoch, ErrorBody, ErrorCode, Position, ServerId};
 
 pub(in crate::server) use super::incoming::Receiving;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{
     configure, detach,
     held::{Following, Held, Role},
     incoming::{Announced, Broken, Incoming},
     install::install,
-    wire::{Answer, Answers, Content, Frame, Key, Outcome, decode},
+    wire::{Answer, Answers, Arrives, Content, Frame, Head, Key, Outcome, read_hello},
 };
 use crate::{
+    http::reading::Reading,
     log::replayed,
     server::state::{Slot, State},
 };
@@ -27,23 +27,28 @@ enum Pending {
     Once(Arc<Slot>, Position),
 }
 
-/// Takes a row of frames, and answers once this server has what they bring.
+/// Takes a row of frames as they arrive, and answers once this server has what they bring. A row that breaks off was taken as far as it
+/// came: it is sent again, and taking frames twice is the same as once.
 ///
 /// # Errors
-/// `bad_request`, `stale_order` for another start of this server, `wrong_cluster`, `retry` when the log has failed.
-pub(in crate::server) async fn take(state: &Arc<State>, body: Bytes) -> Result<Answers, ErrorBody> {
-    let (hello, frames) = decode(body)?;
+/// `bad_request`, `stale_order` for another start of this server, `wrong_cluster`, `retry` when the log has failed, and those of a body
+/// that does not arrive.
+pub(in crate::server) async fn take(
+    state: &Arc<State>,
+    mut body: Reading,
+) -> Result<Answers, ErrorBody> {
+    let hello = read_hello(&mut body).await?;
     state.greets(&hello)?;
     let mut pending: BTreeMap<(Key, Epoch, u64), Pending> = BTreeMap::new();
-    for frame in frames {
-        let name = (frame.key, frame.epoch, frame.session);
-        let is_piece = matches!(frame.content, Content::Piece { .. });
-        let outcome = one(state, &hello.server, frame).await?;
-        pending.insert(name, outcome);
-        if is_piece {
-            // Others have work too.
-            tokio::task::yield_now().await;
-        }
+    while let Some(head) = Head::read(&mut body).await? {
+        let (key, (epoch, session)) = (head.key(), head.attachment());
+        let outcome = match head.content(&mut body).await? {
+            Arrives::Frame(frame) => one(state, &hello.server, frame).await?,
+            Arrives::Piece { at, bytes } => {
+                Pending::Now(piece(state, key, (epoch, session), at, bytes, &mut body).await?)
+            }
+        };
+        pending.insert((key, epoch, session), outcome);
     }
     if let Some(log) = state.log.get() {
         log.wake();
@@ -63,6 +68,28 @@ pub(in crate::server) async fn take(state: &Arc<State>, body: Bytes) -> Result<A
         });
     }
     Ok(Answers { answers })
+}
+
+/// Puts values where they belong as they arrive: `bytes` of them, from the value `at` on.
+async fn piece(
+    state: &State,
+    key: Key,
+    attachment: (Epoch, u64),
+    at: u64,
+    bytes: usize,
+    body: &mut Reading,
+) -> Result<Outcome, ErrorBody> {
+    let mut outcome = Outcome::Pending;
+    let mut taken = 0;
+    while taken < bytes {
+        // Values of any type are whole in it.
+        let values = body.some(bytes - taken, 8).await?;
+        outcome = arriving(state, key, attachment, |copy| {
+            copy.piece(at, taken, &values)
+        });
+        taken += values.len();
+    }
+    Ok(outcome)
 }
 
 /// Waits until this copy has everything up to a position, as its model's durability asks for.
@@ -94,9 +121,8 @@ async fn one(state: &Arc<State>, from: &ServerId, frame: Frame) -> Result<Pendin
             return Ok(append(state, key, (epoch, session), &header, &payload));
         }
         Content::Begin(content) => begin(state, from, key, (epoch, session), &content),
-        Content::Piece { at, values } => {
-            at_length(|| arriving(state, key, (epoch, session), |i| i.piece(at, &values)))
-        }
+        // Taken as its values arrive.
+        Content::Piece { .. } => Outcome::Stranger,
         Content::End => {
             let whole = state.receiving.take_whole(key, (epoch, session));
             match whole {
@@ -275,17 +301,6 @@ fn arriving(
             Outcome::Stranger
         }
         None => present(state, key, epoch, session),
-    }
-}
-
-/// Does what keeps a processor for long, so that other tasks of its thread go on meanwhile: memory that is written for the first
-/// time costs several times as much as copying.
-fn at_length<T>(work: impl FnOnce() -> T) -> T {
-    let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
-    if matches!(runtime, Ok(RuntimeFlavor::MultiThread)) {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
     }
 }
 

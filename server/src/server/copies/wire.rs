@@ -9,7 +9,10 @@ use glint_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::log::{checksum, record::Header, u32_at, u64_at};
+use crate::{
+    http::reading::Reading,
+    log::{checksum, record::Header, u32_at, u64_at},
+};
 
 /// Names a partition.
 pub(in crate::server) type Key = (Incarnation, u32);
@@ -109,6 +112,9 @@ const HEADER: usize = 48;
 /// each), whether acknowledgements wait for it 32 (u32).
 const ATTACHMENT: usize = 36;
 
+/// The kind of a frame of values.
+const PIECE: u32 = 3;
+
 /// What is wrong with a body.
 fn malformed(why: &str) -> ErrorBody {
     ErrorBody::new(
@@ -198,7 +204,7 @@ pub(super) fn encode(hello: &Hello, frames: &[Frame]) -> Vec<Bytes> {
                 put(&mut out, &mut pieces, content);
             }
             Content::Piece { at, values } => {
-                out.extend_from_slice(&frame.head(3, values.len(), *at));
+                out.extend_from_slice(&frame.head(PIECE, values.len(), *at));
                 put(&mut out, &mut pieces, values);
             }
             Content::End => out.extend_from_slice(&frame.head(4, 0, 0)),
@@ -221,58 +227,114 @@ pub(super) fn encode(hello: &Hello, frames: &[Frame]) -> Vec<Bytes> {
 }
 
 fn take_hello(body: &mut Bytes) -> Result<Hello, ErrorBody> {
-    let broken = || malformed("a body that does not say who speaks");
     if body.len() < 4 {
-        return Err(broken());
+        return Err(nameless());
     }
     let length = body.get_u32_le() as usize;
     if body.len() < length {
-        return Err(broken());
+        return Err(nameless());
     }
-    serde_json::from_slice(&body.split_to(length)).map_err(|_| broken())
+    hello(&body.split_to(length))
 }
 
-/// Takes a body of frames apart.
+fn nameless() -> ErrorBody {
+    malformed("a body that does not say who speaks")
+}
+
+fn hello(text: &[u8]) -> Result<Hello, ErrorBody> {
+    serde_json::from_slice(text).map_err(|_| nameless())
+}
+
+/// The longest that names of servers make what a body begins with.
+const LONGEST_HELLO: usize = 64 << 10;
+
+/// Takes from a body of frames who speaks to whom.
 ///
 /// # Errors
-/// `bad_request`.
-pub(super) fn decode(mut body: Bytes) -> Result<(Hello, Vec<Frame>), ErrorBody> {
-    let hello = take_hello(&mut body)?;
-    let mut frames = Vec::new();
-    while !body.is_empty() {
-        if body.len() < HEADER {
-            return Err(malformed("a frame about a copy is cut off"));
+/// `bad_request`, and those of [`Reading::exactly`].
+pub(super) async fn read_hello(body: &mut Reading) -> Result<Hello, ErrorBody> {
+    let length = u32_at(&body.exactly(4).await?, 0) as usize;
+    if length > LONGEST_HELLO {
+        return Err(nameless());
+    }
+    hello(&body.exactly(length).await?)
+}
+
+/// A frame of which the header has arrived, and the content is still to be taken.
+pub(super) struct Head {
+    kind: u32,
+    key: Key,
+    epoch: Epoch,
+    session: u64,
+    length: usize,
+    place: u64,
+}
+
+/// What to do with the content of a frame.
+pub(super) enum Arrives {
+    /// The frame is whole.
+    Frame(Frame),
+    /// So many bytes of values are still to be taken, from this one on: they are used as they come.
+    Piece { at: u64, bytes: usize },
+}
+
+impl Head {
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(super) fn attachment(&self) -> (Epoch, u64) {
+        (self.epoch, self.session)
+    }
+
+    /// The header of the next frame of a body; none at its end.
+    ///
+    /// # Errors
+    /// Those of [`Reading::exactly`].
+    pub(super) async fn read(body: &mut Reading) -> Result<Option<Self>, ErrorBody> {
+        if body.is_over().await? {
+            return Ok(None);
         }
-        let head = body.split_to(HEADER);
-        let length = u32_at(&head, 12) as usize;
-        if body.len() < length {
-            return Err(malformed("a frame about a copy is cut off"));
-        }
-        let content = body.split_to(length);
+        let head = body.exactly(HEADER).await?;
         let incarnation = Incarnation {
             model: ModelId(u64_at(&head, 16)),
             generation: u32_at(&head, 8),
         };
-        let content = match u32_at(&head, 0) {
+        Ok(Some(Self {
+            kind: u32_at(&head, 0),
+            key: (incarnation, u32_at(&head, 4)),
+            epoch: Epoch(u64_at(&head, 24)),
+            session: u64_at(&head, 32),
+            length: u32_at(&head, 12) as usize,
+            place: u64_at(&head, 40),
+        }))
+    }
+
+    /// Its content, but for values.
+    ///
+    /// # Errors
+    /// `bad_request`, and those of [`Reading::exactly`].
+    pub(super) async fn content(&self, body: &mut Reading) -> Result<Arrives, ErrorBody> {
+        if self.kind == PIECE {
+            return Ok(Arrives::Piece {
+                at: self.place,
+                bytes: self.length,
+            });
+        }
+        let content = body.exactly(self.length).await?;
+        let content = match self.kind {
             1 => Content::Offer,
             2 => Content::Begin(content),
-            3 => Content::Piece {
-                at: u64_at(&head, 40),
-                values: content,
-            },
             4 => Content::End,
             5 => append(content)?,
             6 => Content::Detach,
             _ => return Err(malformed("a frame about a copy of an unknown kind")),
         };
-        frames.push(Frame {
-            key: (incarnation, u32_at(&head, 4)),
-            epoch: Epoch(u64_at(&head, 24)),
-            session: u64_at(&head, 32),
-            content,
-        });
+        let (epoch, session) = self.attachment();
+        Ok(Arrives::Frame(Frame::new(
+            self.key, epoch, session, content,
+        )))
     }
-    Ok((hello, frames))
 }
 
 fn append(mut content: Bytes) -> Result<Content, ErrorBody> {
@@ -345,11 +407,15 @@ pub(super) fn decode_beacon(mut body: Bytes) -> Result<(Hello, Vec<Attachment>),
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use glint_protocol::{LaneId, Number};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::log::record::Kind;
+    use crate::{
+        http::body::{Bodies, Bounds},
+        log::record::Kind,
+    };
 
     const KEY: Key = (
         Incarnation {
@@ -398,6 +464,30 @@ mod tests {
 
     fn body() -> Bytes {
         encode(&hello(), &frames()).concat().into()
+    }
+
+    fn decode(body: Bytes) -> Result<(Hello, Vec<Frame>), ErrorBody> {
+        let bounds = Bounds {
+            limit: 1 << 20,
+            declared: true,
+        };
+        let mut body = Reading::new(body.into(), &Bodies::new(0), bounds)?;
+        let all = async {
+            let hello = read_hello(&mut body).await?;
+            let mut frames = Vec::new();
+            while let Some(head) = Head::read(&mut body).await? {
+                frames.push(match head.content(&mut body).await? {
+                    Arrives::Frame(frame) => frame,
+                    Arrives::Piece { at, bytes } => {
+                        let values = body.exactly(bytes).await?;
+                        let (epoch, session) = head.attachment();
+                        Frame::new(head.key(), epoch, session, Content::Piece { at, values })
+                    }
+                });
+            }
+            Ok((hello, frames))
+        };
+        all.now_or_never().expect("everything is here")
     }
 
     #[test]
