@@ -54,7 +54,7 @@ use crate::{
 use state::State;
 
 /// Bytes a second at which states of partitions are sent to other servers, unless told otherwise.
-pub const MOVE_RATE: u64 = 128 << 20;
+pub const MOVE_RATE: u64 = 64 << 20;
 
 /// How long a server may take to move what it holds before it ends, unless told otherwise: less than Kubernetes waits.
 pub const GRACE: Duration = Duration::from_secs(25);

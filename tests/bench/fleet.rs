@@ -18,8 +18,8 @@ use crate::cluster::{free_port, start};
 
 /// How long anything may take that is waited for.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How often is looked whether it has come.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often is looked whether it has come: each look costs the master time that grows with its partitions.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The processes. When it is dropped they are killed.
 pub(crate) struct Fleet {

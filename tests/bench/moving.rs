@@ -23,8 +23,9 @@ use crate::{
 
 /// Bytes of the model that moves as fast as it goes, where there is memory for it twice, and something else.
 const LARGE: u64 = 4 << 30;
-/// Bytes of the model that moves at the usual rate: 8 seconds of it.
-const USUAL: u64 = 1 << 30;
+/// Bytes a second of a move at the usual rate, and of the model that moves so: 8 seconds of it.
+const RATE: u64 = glint_server::server::MOVE_RATE;
+const USUAL: u64 = 8 * RATE;
 /// Keys of a push meanwhile.
 const KEYS: u64 = 10_000;
 /// Partitions of the model whose pauses are measured, each of 1 MiB, and values of one of them.
@@ -131,7 +132,7 @@ async fn beside(bench: &mut Bench<'_>) -> anyhow::Result<()> {
         bench.report.add(
             "move at the usual rate, how fast",
             (rate / f64::from(1 << 20), "MiB/s"),
-            Some((128.0, "MiB/s")),
+            Some((RATE as f64 / f64::from(1 << 20), "MiB/s")),
             None,
         );
     }

@@ -167,8 +167,8 @@ pub(crate) struct Server {
     /// The zone that the machine is in: copies are kept in different ones, as far as there are any.
     #[arg(long, value_name = "NAME", env = "GLINT_ZONE")]
     zone: Option<String>,
-    /// How fast partitions are sent to other servers, per second, such as 128MiB; 0 for as fast as it goes.
-    #[arg(long, value_name = "BYTES", default_value = "128MiB")]
+    /// How fast partitions are sent to other servers, per second, such as 64MiB; 0 for as fast as it goes.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
     move_rate: Bytes,
     /// What becomes of what it holds when it is told to end: drain moves it to others first, flush has it on its disk, none does
     /// neither. What others have copies of is theirs at once.
