@@ -407,7 +407,6 @@ pub(super) fn decode_beacon(mut body: Bytes) -> Result<(Hello, Vec<Attachment>),
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
     use glint_protocol::{LaneId, Number};
     use proptest::prelude::*;
 
@@ -487,7 +486,12 @@ mod tests {
             }
             Ok((hello, frames))
         };
-        all.now_or_never().expect("everything is here")
+        // Bodies are read within a time.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(all)
     }
 
     #[test]
