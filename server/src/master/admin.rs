@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     HEARTBEATS_MISSED, Master, Shared, adoption, by_hand, change, drain,
-    failover::promote_others,
+    failover::{may_suspect, promote_others},
     lock, place,
     plan::{self, Levelling},
     registration, reset,
@@ -82,7 +82,7 @@ impl Master {
         Ok(CopiesChanged { orders })
     }
 
-    /// Promotes others for servers that a follower does not hear any more, unless the master hears them.
+    /// Promotes others for servers that a follower in sync does not hear any more, unless the master hears them.
     ///
     /// # Errors
     /// `not_registered`, `storage_failed`.
@@ -99,15 +99,19 @@ impl Master {
                 let now = Instant::now();
                 shared.membership().is_silent(server, boot, limit, now)
             };
+            if !may_suspect(&shared.journal.state(), &word.server, &silence.server) {
+                tracing::debug!(server = %silence.server, by = %word.server, "suspected by a server that is not in sync with it");
+                continue;
+            }
             if !is_gone(shared) {
                 tracing::info!(server = %silence.server, by = %word.server, "suspected, but heard by the master: nothing changes");
                 continue;
             }
-            let server = silence.server.clone();
+            let (by, server) = (word.server.clone(), silence.server.clone());
             let promoted = shared
                 .journal
                 .change(move |state| {
-                    if is_gone(&inside) {
+                    if is_gone(&inside) && may_suspect(state, &by, &server) {
                         Ok(promote_others(state, &server, &inside.running()))
                     } else {
                         Ok(0)
