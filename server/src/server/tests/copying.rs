@@ -5,6 +5,7 @@ mod catching_up;
 mod changing;
 mod counting;
 mod promising;
+mod reading;
 mod suspecting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
