@@ -252,6 +252,12 @@ impl Held {
         self.whole_at = self.whole_at.max(answered);
     }
 
+    /// Whether this copy came by this attachment, and its holder has not said since that it is whole.
+    pub(in crate::server) fn has_just_come(&self, attachment: (Epoch, u64)) -> bool {
+        let by_it = matches!(&self.role, Role::Follower(f) if (f.epoch, f.session) == attachment);
+        by_it && self.whole_at.is_none()
+    }
+
     /// Another attachment, or another role: what beacons said counts no more. What was promised to who sent them stays.
     pub(super) fn forget_beacons(&mut self) {
         self.is_known = false;
