@@ -21,6 +21,12 @@ use super::{
     watch::tell,
 };
 
+/// Promotes others for a server that ends: one whose heartbeat is late, as on a busy machine, where no other can.
+fn take_over(state: &mut State, server: &ServerId, shared: &Shared) -> usize {
+    promote_others(state, server, &shared.running())
+        + promote_others(state, server, &shared.alive())
+}
+
 impl Master {
     /// Notes that a server lives.
     ///
@@ -50,7 +56,7 @@ impl Master {
             let (inside, server) = (Arc::clone(shared), leave.server.clone());
             let promoted = shared
                 .journal
-                .change(move |state| Ok(promote_others(state, &server, &inside.running())))
+                .change(move |state| Ok(take_over(state, &server, &inside)))
                 .await?;
             let state = shared.journal.state();
             let waiting = state.partitions_of(&leave.server);
@@ -77,7 +83,7 @@ impl Master {
             .journal
             .change(move |state| change::change(state, &inside))
             .await?;
-        tracing::debug!(server = %asked.server, asked = asked.changes.len(), taken, "copies changed");
+        tracing::debug!(server = %asked.server, asked = ?asked.changes, taken, "copies changed");
         let orders = change::orders(&shared.journal.state(), &asked);
         Ok(CopiesChanged { orders })
     }
