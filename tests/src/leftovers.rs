@@ -1,5 +1,5 @@
 //! Nothing is left behind: once nothing moves any more, each server has the copies that the map gives it, in memory and on its disk,
-//! and no others. What is somewhere and should not be, or the other way round, is an error that says so.
+//! and no others with values. What is somewhere and should not be, or the other way round, is an error that says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,20 +49,33 @@ pub fn wanted(models: &[ModelCopies]) -> Result<BTreeMap<ServerId, Copies>, Stri
 pub fn has_only(wanted: &Copies, server: &ServerStatus, files: &[String]) -> Result<(), String> {
     let id = &server.id;
     let models = server.models.iter();
-    let has = models.flat_map(|m| m.partitions.iter().map(|p| (m.incarnation, p.partition)));
-    let has: Copies = has.collect();
-    if has != *wanted {
-        return Err(format!("{id} has {has:?}, and is to have {wanted:?}"));
+    let all: Vec<_> = models
+        .flat_map(|m| m.partitions.iter().map(|p| (m.incarnation, *p)))
+        .collect();
+    let has: Copies = all.iter().map(|(of, p)| (*of, p.partition)).collect();
+    // That values are lost is all that is left of such a copy.
+    let lost = all.iter().filter(|(_, p)| p.lost);
+    let lost: Copies = lost.map(|(of, p)| (*of, p.partition)).collect();
+    let more: Vec<_> = has
+        .difference(wanted)
+        .filter(|p| !lost.contains(p))
+        .collect();
+    let missing: Vec<_> = wanted.difference(&has).collect();
+    if !more.is_empty() || !missing.is_empty() {
+        return Err(format!(
+            "{id} has {more:?} too many, and {missing:?} too few"
+        ));
     }
     if server.load.arriving_bytes > 0 {
         let bytes = server.load.arriving_bytes;
         return Err(format!("{bytes} bytes still arrive at {id}"));
     }
     let of_no_copy = |name: &&String| match Named::parse(name) {
-        Some(Named::Snapshot(incarnation, partition) | Named::Lost(incarnation, partition)) => {
-            !wanted.contains(&(incarnation, partition))
+        Some(Named::Snapshot(incarnation, partition)) => {
+            let key = (incarnation, partition);
+            !wanted.contains(&key) && !lost.contains(&key)
         }
-        None => false,
+        Some(Named::Lost(..)) | None => false,
     };
     match files.iter().find(of_no_copy) {
         Some(name) => Err(format!("{id} still has the file {name}")),

@@ -38,16 +38,21 @@ async fn left(cluster: &Cluster) -> Result<(), String> {
     let world = cluster.witness(79);
     let master = format!("http://{MASTER}:7100");
     let status: ClusterStatus = get(&world, &master, "/v1/status").await?;
-    is_still(&status)?;
     let mut models: Vec<ModelCopies> = Vec::new();
     for model in &status.models {
         let path = format!("/v1/models/{}/copies", model.spec.name);
         models.push(get(&world, &master, &path).await?);
     }
     let mut wanted = wanted(&models)?;
+    is_still(&status)?;
     for server in &status.servers {
         let of_it: ServerStatus = get(&world, &server.url, "/v1/status").await?;
-        let files = cluster.hosts()[&server.id.0].disk.list();
+        // What cannot be read is kept for a person to look at.
+        let files = if cluster.truth.is_damaged(&server.id.0) {
+            Vec::new()
+        } else {
+            cluster.hosts()[&server.id.0].disk.list()
+        };
         let files: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
         let wanted = wanted.remove(&server.id).unwrap_or_default();
         has_only(&wanted, &of_it, &files)?;
