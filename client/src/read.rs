@@ -36,8 +36,9 @@ pub enum Read {
     Within(Duration),
     /// Any copy, however far behind.
     Any,
-    /// A copy that has every push that this client's handles of the model have had acknowledged, and everything that they have
-    /// read before.
+    /// A copy that has every push that this client's handles of the model have had acknowledged. And what they have read before, as
+    /// long as the partition's holder lives: a pull may bring an update that is not acknowledged yet, and that a fail-over takes
+    /// back.
     OwnWrites,
     /// A copy that has everything up to these positions: those of another client, to see its writes.
     AtLeast(Positions),
@@ -45,7 +46,7 @@ pub enum Read {
 
 /// How far a client has seen each partition of a model: the log positions at which its pushes were acknowledged, and which its
 /// pulls have read. It can be serialised and given to another process, whose reads with [`Read::AtLeast`] then see at least as
-/// much.
+/// much; as with [`Read::OwnWrites`], of what was read only what no fail-over took back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct Positions(Arc<Stored>);

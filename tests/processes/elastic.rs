@@ -10,9 +10,15 @@ use std::{
 };
 
 use glint::{Client, Vector, World};
-use glint_protocol::ModelMap;
-use glint_tests::{address::free_address, wire::Wire};
+use glint_protocol::{ModelMap, admin::ModelCopies, control::ClusterStatus};
+use glint_server::server::status::ServerStatus;
+use glint_tests::{
+    address::free_address,
+    leftovers::{has_only, is_still, wanted},
+    wire::Wire,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -20,7 +26,7 @@ use crate::{
     durable::{master, server},
     histogram::{Blow, Calls, Struck},
     net::{Net, Site, address},
-    program::{Program, alone, printed, until_printed},
+    program::{Program, alone, printed, show, until_printed},
 };
 
 const KEYS: u64 = 256;
@@ -130,9 +136,11 @@ impl Fleet {
     /// Kills one server, or has it hang, or cuts it off, and lets it come back, again and again.
     fn strike(&mut self, runtime: &Runtime) -> Vec<Struck> {
         let seed = World::real().random.bits();
-        println!("strikes by seed {seed}");
+        show(&format!("strikes by seed {seed}"));
         let mut random = StdRng::seed_from_u64(seed);
         let mut struck = Vec::new();
+        let cuts = if self.site.is_some() { 4 } else { 0 };
+        let mut first = Blow::all(self.site.is_some());
         let until = Instant::now() + LASTING;
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(random.random_range(50..500)));
@@ -140,14 +148,16 @@ impl Fleet {
             self.wait_until_whole(runtime);
             let which = random.random_range(0..SERVERS.len());
             let absent = Duration::from_millis(random.random_range(100..1500));
-            let cuts = if self.site.is_some() { 4 } else { 0 };
-            let blow = match random.random_range(0..6 + cuts) {
-                0..4 => Blow::Kill,
-                4..6 => Blow::Hang,
-                6..8 => Blow::CutFromServer,
-                8 => Blow::CutFromMaster,
-                _ => Blow::CutFromAll,
-            };
+            // Each once, and then by chance.
+            let blow = first
+                .pop()
+                .unwrap_or_else(|| match random.random_range(0..6 + cuts) {
+                    0..4 => Blow::Kill,
+                    4..6 => Blow::Hang,
+                    6..8 => Blow::CutFromServer,
+                    8 => Blow::CutFromMaster,
+                    _ => Blow::CutFromAll,
+                });
             let at = Instant::now();
             match (blow, self.site.clone()) {
                 (Blow::Kill, _) => {
@@ -182,6 +192,38 @@ impl Fleet {
         }
         self.wait_until_whole(runtime);
         struck
+    }
+
+    /// Waits until each server has the copies that the map gives it, in memory and on its disk, and no others.
+    fn wait_until_tidy(&self, runtime: &Runtime) {
+        fn get<T: DeserializeOwned>(runtime: &Runtime, url: &str, path: &str) -> T {
+            let answer = runtime.block_on(Wire::to(url).json("GET", path, Value::Null));
+            serde_json::from_value(answer.unwrap()).unwrap()
+        }
+        let look = || {
+            let status: ClusterStatus = get(runtime, &self.url, "/v1/status");
+            is_still(&status)?;
+            let copies =
+                |model: &&str| get(runtime, &self.url, &format!("/v1/models/{model}/copies"));
+            let models: Vec<ModelCopies> = MODELS.iter().map(copies).collect();
+            let wanted = wanted(&models)?;
+            for server in &status.servers {
+                let of_it: ServerStatus = get(runtime, &server.url, "/v1/status");
+                let directory = self.directory.path().join(&server.id.0);
+                let files = std::fs::read_dir(directory).unwrap();
+                let files: Vec<String> = files
+                    .map(|file| file.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                let wanted = wanted.get(&server.id).cloned().unwrap_or_default();
+                has_only(&wanted, &of_it, &files)?;
+            }
+            Ok::<(), String>(())
+        };
+        let until = Instant::now() + Duration::from_secs(60);
+        while let Err(why) = look() {
+            assert!(Instant::now() < until, "{why}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn logs(&self) -> String {
@@ -226,13 +268,17 @@ fn minute(site: Option<Site>) {
             assert_eq!(values, [pushed; KEYS as usize], "{model}");
         });
     }
+    fleet.wait_until_tidy(&runtime);
     let calls = calls.lock().unwrap();
-    println!("{} pushes\n{}", calls.count(), calls.histogram(&struck));
+    show(&format!(
+        "{} pushes\n{}",
+        calls.count(),
+        calls.histogram(&struck)
+    ));
     assert!(struck.len() >= 10, "{} strikes", struck.len());
-    let kinds = Blow::ALL.into_iter();
-    let missing = kinds.filter(|blow| struck.iter().all(|s| s.blow != *blow));
-    let missing = missing.filter(|blow| cuts || matches!(blow, Blow::Kill | Blow::Hang));
-    println!("never struck by: {:?}", missing.collect::<Vec<_>>());
+    for blow in Blow::all(cuts) {
+        assert!(struck.iter().any(|s| s.blow == blow), "never {blow:?}");
+    }
     let text = printed(&url, &["status"]);
     assert!(!text.contains("lost"), "{text}");
 }

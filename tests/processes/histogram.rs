@@ -17,13 +17,20 @@ pub(crate) enum Blow {
 }
 
 impl Blow {
-    pub(crate) const ALL: [Self; 5] = [
+    const ALL: [Self; 5] = [
         Self::Kill,
         Self::Hang,
         Self::CutFromServer,
         Self::CutFromMaster,
         Self::CutFromAll,
     ];
+
+    /// Those that can be struck where links can be cut, or where they cannot.
+    pub(crate) fn all(cuts: bool) -> Vec<Self> {
+        let all = Self::ALL.into_iter();
+        all.filter(|blow| cuts || matches!(blow, Self::Kill | Self::Hang))
+            .collect()
+    }
 }
 
 /// A blow, and when it came.

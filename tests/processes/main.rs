@@ -16,6 +16,7 @@ mod moving;
 mod net;
 mod program;
 mod suspended;
+mod watching;
 
 use glint::ModelHandle;
 use glint_tests::address::free_address;

@@ -8,6 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use crate::program::show;
+
 /// Set in the test that runs inside: what the names of its namespaces begin with.
 const INSIDE: &str = "GLINT_TEST_NET";
 /// Set where a network must be had.
@@ -55,7 +57,9 @@ impl Net {
             Ok(()) => Some(net),
             Err(why) => {
                 assert!(env::var_os(REQUIRED).is_none(), "{REQUIRED} is set: {why}");
-                println!("no links are cut: network namespaces cannot be had here ({why})");
+                show(&format!(
+                    "no links are cut: network namespaces cannot be had here ({why}); {REQUIRED}=1 makes that a failure"
+                ));
                 None
             }
         }
@@ -97,10 +101,13 @@ impl Net {
             .output()
             .expect("ip runs");
         let printed = String::from_utf8_lossy(&inside.stdout);
-        println!("{printed}");
         let passed = inside.status.success() && printed.contains("1 passed");
         let errors = String::from_utf8_lossy(&inside.stderr);
-        assert!(passed, "{test} inside a network of its own:\n{errors}");
+        assert!(
+            passed,
+            "{test} inside a network of its own:\n{printed}{errors}"
+        );
+        show(errors.trim_end());
     }
 }
 

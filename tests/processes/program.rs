@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{Write, stderr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
@@ -10,6 +11,11 @@ use std::{
 
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes to standard error past what the test harness keeps to itself of a test that passes: what was measured is to be seen.
+pub(crate) fn show(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
+}
 
 /// Held by tests that load the machine: two at once would starve each other's servers, which then count as silent.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
@@ -68,6 +74,34 @@ impl Program {
     /// Starts `glint` with these arguments in a directory of its own.
     pub(crate) fn start(directory: &Path, name: &str, arguments: &[&str]) -> Self {
         Self::within(None, directory, name, arguments)
+    }
+
+    /// Starts a command against the master at `url` whose output is to be read while it runs.
+    pub(crate) fn showing(directory: &Path, name: &str, url: &str, arguments: &[&str]) -> Self {
+        let log = directory.join(format!("{name}.log"));
+        let file = File::create(&log).expect("a file");
+        let child = Command::new(glint())
+            .args(arguments)
+            .env("GLINT_URL", url)
+            .stdin(Stdio::null())
+            .stderr(file.try_clone().expect("a file"))
+            .stdout(file)
+            .spawn()
+            .expect("glint starts");
+        Self { child, log }
+    }
+
+    /// Waits until it has written this behind what it had written before; gives all of it.
+    pub(crate) fn until_written(&self, before: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if wanted(&log[before.len()..]) {
+                return log;
+            }
+            assert!(Instant::now() < until, "it writes:\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The same within a network namespace, if one is given.

@@ -13,7 +13,7 @@ use glint_server::log::LogOptions;
 use glint_tests::cluster::Cluster;
 use tokio::task::JoinSet;
 
-const KEYS: u64 = 1000;
+pub(crate) const KEYS: u64 = 1000;
 
 async fn cluster(durability: Durability, servers: usize) -> Cluster {
     if durability == Durability::Memory {
@@ -39,14 +39,14 @@ async fn twofold(cluster: &Cluster, durability: Durability) -> Vector<i64> {
 }
 
 /// Pushes that go on until they are ended, and how many there were.
-struct Load {
+pub(crate) struct Load {
     end: Arc<AtomicBool>,
     pushed: Arc<AtomicI64>,
     tasks: JoinSet<()>,
 }
 
 impl Load {
-    fn start(counts: &Vector<i64>) -> Self {
+    pub(crate) fn start(counts: &Vector<i64>) -> Self {
         let (end, pushed) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicI64::new(0)),
@@ -64,7 +64,7 @@ impl Load {
         Self { end, pushed, tasks }
     }
 
-    async fn so_many_more(&self, more: i64) {
+    pub(crate) async fn so_many_more(&self, more: i64) {
         let until = self.pushed.load(Ordering::Relaxed) + more;
         let enough = async {
             while self.pushed.load(Ordering::Relaxed) < until {
@@ -76,7 +76,7 @@ impl Load {
             .expect("pushes go on");
     }
 
-    async fn end(self) -> i64 {
+    pub(crate) async fn end(self) -> i64 {
         self.end.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
         self.pushed.load(Ordering::Relaxed)

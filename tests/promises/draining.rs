@@ -116,3 +116,43 @@ async fn a_server_that_is_told_to_end_moves_what_it_holds_first() {
     cluster.stop_server(1).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admin_levels_servers_that_do_not_do_so_by_themselves_and_sees_how_before() {
+    let mut cluster = Cluster::prepare(2);
+    cluster.keeps_places();
+    cluster.start_master().await;
+    cluster.start_server(0).await;
+    cluster.wait_for_servers(1).await;
+    let client = cluster.client().await;
+    let vector = client.vector::<i64>("v", KEYS).partitions(6);
+    let vector = vector.create().await.unwrap();
+    vector.push_range(0, &[7; KEYS as usize]).await.unwrap();
+    cluster.start_server(1).await;
+    cluster.wait_for_servers(2).await;
+    let dry: RebalancePlan = ask(&cluster, "POST", "/v1/rebalance?dry_run=true").await;
+    assert_eq!((dry.dry_run, dry.count, dry.moves.len()), (true, 3, 3));
+    assert_eq!(dry.bytes, KEYS / 2 * 8);
+    let (from, to) = ("server-0", "server-1");
+    assert!(dry.moves.iter().all(|m| m.from.0 == from && m.to.0 == to));
+    // Nothing has happened, and nothing does.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let status = cluster.status().await;
+    assert_eq!((status.servers[0].copies, status.servers[1].copies), (6, 0));
+    assert!(!status.transfers.levelling);
+    let done: RebalancePlan = ask(&cluster, "POST", "/v1/rebalance").await;
+    assert_eq!((done.dry_run, &done.moves), (false, &dry.moves));
+    let level = |status: &ClusterStatus| {
+        status.servers.iter().all(|s| s.copies == 3) && !status.transfers.levelling
+    };
+    cluster.wait_for(level).await;
+    let map = client.map("v").await.unwrap();
+    for planned in &dry.moves {
+        let (holder, _) = map.holder(planned.partition).unwrap();
+        assert_eq!(holder.id, planned.to, "as it was shown");
+    }
+    vector.push_range(0, &[1; KEYS as usize]).await.unwrap();
+    let values = vector.pull_range(0..KEYS).await.unwrap();
+    assert_eq!(values, [8; KEYS as usize]);
+    cluster.stop().await;
+}

@@ -12,6 +12,7 @@ mod bad_input;
 mod copies;
 mod draining;
 mod durable;
+mod failover;
 mod faults;
 mod following;
 mod hot;

@@ -7,6 +7,7 @@ use glint::{Client, ClientOptions};
 use glint_protocol::{
     Boot, Epoch, MAX_DEADLINE_MS, ModelMap, ServerId,
     control::{ClusterStatus, HeldPartition, Hold, Orders, ServerState},
+    copies::Pulse,
 };
 use glint_server::{
     log::LogOptions,
@@ -33,6 +34,8 @@ pub struct Cluster {
     log: LogOptions,
     on_shutdown: OnShutdown,
     adopts: bool,
+    pulse: Pulse,
+    rebalances: bool,
     master: Option<Process>,
     servers: Vec<Member>,
 }
@@ -117,12 +120,17 @@ impl Cluster {
     /// The same, with a data directory for each server, and how logs are kept.
     pub async fn durable(servers: usize, log: LogOptions) -> Self {
         let mut cluster = Self::prepare(servers);
-        cluster.log = log;
-        for server in &mut cluster.servers {
-            server.directory = Some(tempfile::tempdir().expect("a directory"));
-        }
+        cluster.has_directories(log);
         cluster.start_all().await;
         cluster
+    }
+
+    /// Each server has a data directory, with its log kept so; before they start.
+    pub fn has_directories(&mut self, log: LogOptions) {
+        self.log = log;
+        for server in &mut self.servers {
+            server.directory = Some(tempfile::tempdir().expect("a directory"));
+        }
     }
 
     /// The same, with servers that move what they hold before they end.
@@ -196,12 +204,25 @@ impl Cluster {
             log: LogOptions::default(),
             on_shutdown: OnShutdown::default(),
             adopts: false,
+            pulse: Pulse::default(),
+            rebalances: true,
             master: None,
             servers: members,
         }
     }
 
-    async fn start_all(&mut self) {
+    /// How servers notice that others are gone; before the master starts.
+    pub fn set_pulse(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
+    }
+
+    /// Nothing moves before an admin says so; before the master starts.
+    pub fn keeps_places(&mut self) {
+        self.rebalances = false;
+    }
+
+    /// Starts everything that was prepared.
+    pub async fn start_all(&mut self) {
         self.start_master().await;
         for index in 0..self.servers.len() {
             self.start_server(index).await;
@@ -273,6 +294,8 @@ impl Cluster {
             max_deadline_ms: self.max_deadline.as_millis() as u64,
             adopt: self.adopts,
             limits: self.limits,
+            pulse: self.pulse,
+            rebalance: self.rebalances,
             ..MasterConfig::default()
         };
         self.master = Some(Process::start(&self.world, |world, shutdown| async move {

@@ -11,6 +11,7 @@
 pub mod address;
 pub mod cluster;
 pub mod decoders;
+pub mod leftovers;
 mod process;
 pub mod proxy;
 pub mod reference;

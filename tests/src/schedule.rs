@@ -7,13 +7,14 @@
 //! - `work`, `target`: what clients do
 //! - `admin`: what an admin does
 //! - `stranger`, `direct`: what somebody asks whose maps are old
-//! - `truth`, `copies`: what must be so
+//! - `truth`, `copies`, `leftovers`: what must be so
 
 mod admin;
 mod cluster;
 mod copies;
 mod direct;
 mod faults;
+mod leftovers;
 mod plan;
 mod settle;
 mod stranger;

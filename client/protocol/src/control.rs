@@ -204,6 +204,12 @@ pub struct ServerLoad {
     pub bytes_out: u64,
     /// Entries in the ledgers of all partitions.
     pub ledger_entries: u64,
+    /// Bytes of the values of copies that are arriving: they take memory beside those that it holds.
+    #[serde(default)]
+    pub arriving_bytes: u64,
+    /// How many of those have come, and of copies that have come as a whole and are not in sync yet.
+    #[serde(default)]
+    pub arrived_bytes: u64,
 }
 
 /// A server to the master, again and again: `POST /v1/servers/heartbeat`. The answer is `{}`, or `not_registered`.

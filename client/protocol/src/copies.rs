@@ -98,7 +98,8 @@ pub struct CopiesChanged {
 }
 
 /// A follower to the master: it hears nothing any more of servers whose partitions it follows: `POST /v1/servers/suspect`. The
-/// answer is `{}`. The master promotes others only if it hears nothing of them either.
+/// answer is `{}`. The master promotes others only if it hears nothing of them either, and the follower is in sync with something
+/// that they hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Suspect {

@@ -13,13 +13,19 @@ use tokio::time::Instant;
 
 use super::{
     HEARTBEATS_MISSED, Master, Shared, adoption, by_hand, change, drain,
-    failover::promote_others,
+    failover::{may_suspect, promote_others},
     lock, place,
     plan::{self, Levelling},
     registration, reset,
     state::State,
     watch::tell,
 };
+
+/// Promotes others for a server that ends: one whose heartbeat is late, as on a busy machine, where no other can.
+fn take_over(state: &mut State, server: &ServerId, shared: &Shared) -> usize {
+    promote_others(state, server, &shared.running())
+        + promote_others(state, server, &shared.alive())
+}
 
 impl Master {
     /// Notes that a server lives.
@@ -50,7 +56,7 @@ impl Master {
             let (inside, server) = (Arc::clone(shared), leave.server.clone());
             let promoted = shared
                 .journal
-                .change(move |state| Ok(promote_others(state, &server, &inside.running())))
+                .change(move |state| Ok(take_over(state, &server, &inside)))
                 .await?;
             let state = shared.journal.state();
             let waiting = state.partitions_of(&leave.server);
@@ -77,12 +83,12 @@ impl Master {
             .journal
             .change(move |state| change::change(state, &inside))
             .await?;
-        tracing::debug!(server = %asked.server, asked = asked.changes.len(), taken, "copies changed");
+        tracing::debug!(server = %asked.server, asked = ?asked.changes, taken, "copies changed");
         let orders = change::orders(&shared.journal.state(), &asked);
         Ok(CopiesChanged { orders })
     }
 
-    /// Promotes others for servers that a follower does not hear any more, unless the master hears them.
+    /// Promotes others for servers that a follower in sync does not hear any more, unless the master hears them.
     ///
     /// # Errors
     /// `not_registered`, `storage_failed`.
@@ -99,15 +105,19 @@ impl Master {
                 let now = Instant::now();
                 shared.membership().is_silent(server, boot, limit, now)
             };
+            if !may_suspect(&shared.journal.state(), &word.server, &silence.server) {
+                tracing::debug!(server = %silence.server, by = %word.server, "suspected by a server that is not in sync with it");
+                continue;
+            }
             if !is_gone(shared) {
                 tracing::info!(server = %silence.server, by = %word.server, "suspected, but heard by the master: nothing changes");
                 continue;
             }
-            let server = silence.server.clone();
+            let (by, server) = (word.server.clone(), silence.server.clone());
             let promoted = shared
                 .journal
                 .change(move |state| {
-                    if is_gone(&inside) {
+                    if is_gone(&inside) && may_suspect(state, &by, &server) {
                         Ok(promote_others(state, &server, &inside.running()))
                     } else {
                         Ok(0)

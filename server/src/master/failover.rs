@@ -55,6 +55,22 @@ pub(crate) fn promote_others(
     promote_where(state, server, living, holds)
 }
 
+/// Whether a server is in sync with anything that another holds: its word counts when it does not hear that one any more. A
+/// copy that is on its way, or that was taken out of the in-sync set, may not be spoken to at all.
+pub(crate) fn may_suspect(state: &State, server: &ServerId, holder: &ServerId) -> bool {
+    let mut models = state.models.values();
+    models.any(|model| {
+        let (Some(follower), Some(index)) = (model.index_of(server), model.index_of(holder)) else {
+            return false;
+        };
+        let mut copies = model.copies.iter();
+        copies.any(|(&partition, copies)| {
+            model.holders[partition as usize] == index
+                && copies.role(follower) == Some(CopyRole::InSync)
+        })
+    })
+}
+
 /// Promotes copies of partitions whose holder came back without what it had, as soon as one that is in sync lives.
 pub(crate) fn fill_vacant(state: &mut State, living: &BTreeSet<ServerId>) -> usize {
     promote_where(state, &ServerId(String::new()), living, Model::is_vacant)

@@ -244,10 +244,13 @@ impl Begin<'_> {
         let is_gone = |server: u32| survey.servers[server as usize].standing == Standing::Silent;
         let mut goes = now.members.iter().filter(|&s| !stays(s) && !is_gone(*s));
         let dead: Vec<u32> = now.learners.iter().copied().filter(|s| !stays(s)).collect();
-        // Where a copy is being let go of, none comes before it is gone.
+        // Where a copy is being let go of, none comes before it is gone; nor to a holder that is to move elsewhere: it has one.
         let free = |server: u32| {
             let index = self.model.index_of(survey.ids[server as usize]);
-            index.is_none_or(|index| self.copies.role(index).is_none())
+            index.is_none_or(|index| {
+                self.copies.role(index).is_none()
+                    && self.model.holders[self.partition as usize] != index
+            })
         };
         let mut comes = change.servers.iter().copied().filter(|&s| !now.is_on(s));
         let mut admitted = || {

@@ -2,7 +2,8 @@
 
 use glint_protocol::{
     Epoch, ModelMap, Partitions,
-    control::{CreateModel, ModelState, ServerState},
+    control::{CreateModel, Leave, ModelState, ServerState},
+    copies::{ChangeCopies, CopyChange, Silence, Suspect},
 };
 use glint_world::MemoryStorage;
 use testing::{FakeNetwork, FaultyStorage, Scene, draft, id, request};
@@ -292,4 +293,73 @@ async fn intervals_that_contradict_each_other_are_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("three times"), "{error}");
+}
+
+/// A partition that `s1` holds, with `s2` in sync.
+async fn paired(scene: &Scene) -> ModelMap {
+    let mut asked = spread(1, "w");
+    asked.model.partitions = Partitions::Exactly(1);
+    asked.model.copies = Some(2);
+    scene.master.create(asked).await.unwrap();
+    scene.register("s2", 1).await.unwrap();
+    scene.pass(Duration::from_secs(1), &["s1", "s2"]).await;
+    let state = scene.state();
+    let model = &state.models["w"];
+    assert_eq!(testing::who(&state, 0), "s1, s2 learner");
+    let change = ChangeCopies {
+        server: id("s1"),
+        boot: Boot(1),
+        changes: vec![CopyChange {
+            incarnation: model.incarnation,
+            partition: 0,
+            epoch: model.epochs[0],
+            revision: model.revision_of(0),
+            in_sync: vec![id("s2")],
+            detached: Vec::new(),
+        }],
+    };
+    scene.master.change(change).await.unwrap();
+    assert_eq!(testing::who(&scene.state(), 0), "s1, s2 in sync");
+    scene.master.open("w", None, Duration::ZERO).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_is_followed_by_one_whose_heartbeat_is_late_if_there_is_no_other() {
+    let scene = Scene::with_servers(&["s1"]).await;
+    paired(&scene).await;
+    // Too long to count as running, and not long enough to count as silent.
+    scene.pass(Duration::from_millis(600), &["s1"]).await;
+    let leave = Leave {
+        server: id("s1"),
+        boot: Boot(1),
+    };
+    let left = scene.master.leave(&leave).await.unwrap();
+    assert_eq!(testing::who(&scene.state(), 0), "s2, s1 learner");
+    let orders = left.orders.expect("it is told whom it follows now");
+    assert_eq!(orders.hold[0].followed.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspicion_counts_from_who_is_in_sync_and_not_while_the_master_hears_the_other() {
+    let scene = Scene::with_servers(&["s1"]).await;
+    paired(&scene).await;
+    scene.register("s3", 1).await.unwrap();
+    let suspects = |by: &str| Suspect {
+        server: id(by),
+        boot: Boot(1),
+        silent: vec![Silence {
+            server: id("s1"),
+            boot: Boot(1),
+            silent_ms: 300,
+        }],
+    };
+    let holder = || scene.state().models["w"].holder(0).clone();
+    scene.beat("s1", 1).unwrap();
+    scene.master.suspect(&suspects("s2")).await.unwrap();
+    assert_eq!(holder(), id("s1"), "it speaks to the master");
+    scene.pass(Duration::from_millis(300), &["s2", "s3"]).await;
+    scene.master.suspect(&suspects("s3")).await.unwrap();
+    assert_eq!(holder(), id("s1"), "it need not speak to this one");
+    scene.master.suspect(&suspects("s2")).await.unwrap();
+    assert_eq!(holder(), id("s2"));
 }

@@ -40,7 +40,7 @@ pub(super) use answering::{Answering, Origin};
 pub(super) use beacon::{hear_beacon, hear_yield};
 pub(super) use change::run as run_changes;
 #[cfg(test)]
-pub(super) use change::wanted;
+pub(super) use change::{suspected, wanted};
 pub(super) use configure::{follow, hold};
 pub(super) use held::{Following, Held, Role};
 pub(super) use peer::Peers;

@@ -265,6 +265,9 @@ pub(super) async fn leave(state: &Arc<State>, link: &Link) {
             if let Err(error) = orders::obey(state, orders).await {
                 tracing::debug!(%error, "what was to be handed over is not");
             }
+            // Without this word they would wait for the end of what they have promised.
+            state.yields.close();
+            let _ = tokio::time::timeout(LEAVE_WITHIN, state.yields.wait()).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "the master could not be told of the leave"),
         Err(_) => tracing::debug!("the master did not answer to the leave"),

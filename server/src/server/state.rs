@@ -103,9 +103,11 @@ pub(super) struct State {
     /// Tasks of copies end with it.
     pub(super) ending: Shutdown,
     pub(super) tasks: TaskTracker,
+    /// Those of them that tell others that this server has ceased to serve.
+    pub(super) yields: TaskTracker,
     pulse: Mutex<Pulse>,
     sessions: AtomicU64,
-    /// The servers whose beacons this one has heard: which start of each, and when.
+    /// The servers that this one follows: which start of each spoke last, or was named by the master as a holder, and when.
     holders: Mutex<BTreeMap<ServerId, (Boot, Instant)>>,
     /// Where partitions went that were let go.
     forwarding: Mutex<Forwarding>,
@@ -194,6 +196,7 @@ impl State {
             copies_changed: Notify::new(),
             ending: Shutdown::new(),
             tasks: TaskTracker::new(),
+            yields: TaskTracker::new(),
             pulse: Mutex::default(),
             sessions: AtomicU64::new(1),
             holders: Mutex::default(),
@@ -287,6 +290,19 @@ impl State {
         if holders.len() > MAX_HOLDERS {
             holders.retain(|_, (_, heard)| at.saturating_duration_since(*heard) < FORGET_HOLDER);
         }
+    }
+
+    /// The master names a holder that this server is to follow from now on: it has as long to speak as one that has just spoken,
+    /// and is suspected after that though it never does. One that is followed already `goes_on` from its last word.
+    pub(super) fn expect_holder(&self, server: &ServerId, boot: Boot, goes_on: bool) {
+        let now = self.origin.now();
+        {
+            let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+            if goes_on && holders.get(server).is_some_and(|(of, _)| *of == boot) {
+                return;
+            }
+        }
+        self.heard_holder(server, boot, now);
     }
 
     /// The holders that have not spoken for so long.

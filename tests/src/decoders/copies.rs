@@ -119,10 +119,11 @@ fn bodies(server: &Server) -> Vec<Vec<u8>> {
     all.map(whole).into()
 }
 
-/// An attachment in a beacon: generation, partition (u32 each), model, epoch, session (u64 each), whether acknowledgements wait
-/// for it (u32).
+/// A beacon that echoes something (u64), with an attachment: generation, partition (u32 each), model, epoch, session (u64 each),
+/// whether it is whole (u32).
 fn beacon(server: &Server) -> Vec<u8> {
     let mut out = greeting(server);
+    out.extend_from_slice(&1_u64.to_le_bytes());
     for number in [ARRIVING.generation, 0] {
         out.extend_from_slice(&number.to_le_bytes());
     }

@@ -40,6 +40,8 @@ pub(super) struct Host {
     pub(super) clock: Clock,
     /// The process that runs, or ran last.
     pub(super) life: Option<Life>,
+    /// Tells it to end in order.
+    pub(super) shutdown: Shutdown,
     os_boot: u64,
     starts: u64,
     /// A sync has failed since the last stop of the machine.
@@ -138,6 +140,7 @@ impl Cluster {
                 disk: Disk::new(&name, dice.part(&name), trace.clone()),
                 clock: Clock::new(ahead).running_at(rate(&plan, &mut rates)),
                 life: None,
+                shutdown: Shutdown::new(),
                 os_boot: dice.bits(),
                 starts: 0,
                 failed_sync: None,
@@ -189,6 +192,8 @@ impl Cluster {
         }
         let life = self.live(name, &host.disk);
         host.life = Some(life.clone());
+        let shutdown = Shutdown::new();
+        host.shutdown = shutdown.clone();
         self.trace
             .note(name, format_args!("starts, {}", host.starts));
         let part = format!("{name} {}", host.starts);
@@ -206,7 +211,7 @@ impl Cluster {
         life.clone().spawn(Box::pin(async move {
             match role {
                 Role::Master => cluster.master(world, disk).await,
-                Role::Server => cluster.server(world, disk, &host).await,
+                Role::Server => cluster.server(world, disk, &host, shutdown.clone()).await,
                 Role::Client => {
                     // A client that has nothing left to do stays, idle.
                     work::client(&cluster, &host, world).await;
@@ -214,7 +219,7 @@ impl Cluster {
                 }
             }
             if let Some(host) = cluster.hosts().get_mut(&host) {
-                host.gave_up = true;
+                host.gave_up = !shutdown.is_cancelled();
             }
             life.end(End::Process);
         }));
@@ -282,7 +287,13 @@ impl Cluster {
         self.trace.note(MASTER, format_args!("has ended: {end:?}"));
     }
 
-    async fn server(&self, world: World, disk: Arc<dyn glint_world::Disk>, name: &str) {
+    async fn server(
+        &self,
+        world: World,
+        disk: Arc<dyn glint_world::Disk>,
+        name: &str,
+        shutdown: Shutdown,
+    ) {
         let Ok(listener) = world.network.listen("0.0.0.0:7200").await else {
             return;
         };
@@ -301,7 +312,7 @@ impl Cluster {
             tail_records: self.plan.tail_records,
             ..ServerConfig::new(master, 1 << 20)
         };
-        let end = server::run(world, config, listener, Shutdown::new()).await;
+        let end = server::run(world, config, listener, shutdown).await;
         self.trace.note(name, format_args!("has ended: {end:?}"));
     }
 

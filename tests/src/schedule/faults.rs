@@ -184,6 +184,7 @@ impl Faults {
             Fault::StopMaster => self.kill(Role::Master, End::Machine),
             Fault::KillServer => self.kill(Role::Server, End::Process),
             Fault::StopServer => self.kill(Role::Server, End::Machine),
+            Fault::Terminate => self.terminate(),
             Fault::Full | Fault::SyncFails | Fault::Slow => self.trouble(fault),
             Fault::LoseMaster => {
                 self.harm.insert(MASTER.to_owned(), fault);
@@ -240,6 +241,22 @@ impl Faults {
         life.doom(doom, end);
         let limit = self.dice.millis(1..800);
         self.later(limit, Step::Insist(life, end));
+    }
+
+    /// A server is told to end; if it has not after some time, it is killed.
+    fn terminate(&mut self) {
+        let servers = self.cluster.names(Role::Server);
+        let host = self.dice.pick(&servers).clone();
+        let grace = self.dice.millis(1..6000);
+        let (life, shutdown) = {
+            let hosts = self.cluster.hosts();
+            (hosts[&host].life.clone(), hosts[&host].shutdown.clone())
+        };
+        if let Some(life) = life.filter(|life| !life.is_over()) {
+            self.note(format_args!("{host} is told to end within {grace:?}"));
+            shutdown.cancel();
+            self.later(grace, Step::Insist(life, End::Process));
+        }
     }
 
     fn trouble(&mut self, fault: Fault) {

@@ -42,6 +42,8 @@ pub(super) enum Fault {
     KillServer,
     /// A server's machine stops.
     StopServer,
+    /// A server is told to end, as SIGTERM does, and has some time for it.
+    Terminate,
     /// A disk has no room for a while.
     Full,
     /// A disk fails to sync.
@@ -278,6 +280,9 @@ fn faults(dice: &mut Dice, copied: bool, copies: &mut Dice) -> Vec<(Fault, u64)>
     if copied {
         let among_servers = [(Fault::Isolate, 24), (Fault::Lag, 10), (Fault::Drain, 8)];
         chosen.extend(among_servers.into_iter().filter(|_| copies.chance(0.7)));
+    }
+    if dice.part("terminate").chance(0.6) {
+        chosen.push((Fault::Terminate, 12));
     }
     if chosen.is_empty() {
         vec![(Fault::Cut, 1), (Fault::StopServer, 1)]

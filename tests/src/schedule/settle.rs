@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use glint::{Client, ServerState, ServerSummary};
+use glint::{Client, Read, ServerState, ServerSummary};
 use glint_protocol::{Durability, Incarnation};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     SETTLES_WITHIN,
     cluster::{Cluster, MASTER, Role},
-    copies,
+    copies, leftovers,
     target::Target,
     truth::{Next, SLOW_WINDOW, Wrong},
     work::{Session, all},
@@ -46,6 +46,10 @@ pub(super) async fn settle(cluster: &Cluster, seed: u64) {
     if cluster.plan.copied {
         // Before anything else is pushed: that would mend what differs.
         copies::compare(&session).await;
+        // A master that has lost its state leaves what it cannot adopt where it is.
+        if !cluster.truth.has_lost_master() {
+            leftovers::look(cluster).await;
+        }
     }
     let before = look(&session, true).await;
     if cluster.plan.fair || dice.chance(0.5) {
@@ -192,7 +196,7 @@ async fn look(session: &Session, push: bool) -> BTreeMap<Incarnation, Vec<u64>> 
                 next = pushed.unwrap_or(Next::Continue);
             }
             if next == Next::Continue {
-                next = session.pull(WHO, &target, &form).await;
+                next = session.pull(WHO, &target, &form, Read::Latest).await;
             }
             if next == Next::Continue {
                 if model.durability != Durability::Memory
@@ -212,5 +216,9 @@ async fn look(session: &Session, push: bool) -> BTreeMap<Incarnation, Vec<u64>> 
 }
 
 async fn bits(target: &Arc<dyn Target>, form: &super::target::Form) -> Option<Vec<u64>> {
-    target.pull(form).await.ok().map(|pulled| pulled.bits)
+    target
+        .pull(form, Read::Latest)
+        .await
+        .ok()
+        .map(|pulled| pulled.bits)
 }

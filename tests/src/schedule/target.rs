@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use glint::{Client, Element, Matrix, ModelHandle, Partitioning, Result, Shape, Vector};
+use glint::{Client, Element, Matrix, ModelHandle, Partitioning, Read, Result, Shape, Vector};
 use glint_protocol::{ElementType, ModelSpec};
 use glint_world::BoxFuture;
 
@@ -114,7 +114,7 @@ pub(super) trait Target: Send + Sync {
         numbers: &'a [u64],
         rough: bool,
     ) -> BoxFuture<'a, Result<()>>;
-    fn pull<'a>(&'a self, form: &'a Form) -> BoxFuture<'a, Result<Pulled>>;
+    fn pull<'a>(&'a self, form: &'a Form, read: Read) -> BoxFuture<'a, Result<Pulled>>;
 }
 
 fn values<T: Whole>(numbers: &[u64], rough: bool) -> Vec<T> {
@@ -153,11 +153,12 @@ impl<T: Whole> Target for Vector<T> {
         })
     }
 
-    fn pull<'a>(&'a self, form: &'a Form) -> BoxFuture<'a, Result<Pulled>> {
+    fn pull<'a>(&'a self, form: &'a Form, read: Read) -> BoxFuture<'a, Result<Pulled>> {
         Box::pin(async move {
+            let copies = self.reading(read);
             let values = match form {
-                Form::Range(range) => self.pull_range(range.clone()).await?,
-                other => Self::pull(self, &other.cells(1)).await?,
+                Form::Range(range) => copies.pull_range(range.clone()).await?,
+                other => Self::pull(&copies, &other.cells(1)).await?,
             };
             Ok(pulled(&values))
         })
@@ -189,12 +190,13 @@ impl<T: Whole> Target for Matrix<T> {
         })
     }
 
-    fn pull<'a>(&'a self, form: &'a Form) -> BoxFuture<'a, Result<Pulled>> {
+    fn pull<'a>(&'a self, form: &'a Form, read: Read) -> BoxFuture<'a, Result<Pulled>> {
         Box::pin(async move {
+            let copies = self.reading(read);
             let values = match form {
-                Form::RowRange(range) => self.pull_row_range(range.clone()).await?,
-                Form::Rows(rows) => self.pull_rows(rows).await?,
-                other => self.pull_pairs(&pairs(other, self.cols())).await?,
+                Form::RowRange(range) => copies.pull_row_range(range.clone()).await?,
+                Form::Rows(rows) => copies.pull_rows(rows).await?,
+                other => copies.pull_pairs(&pairs(other, self.cols())).await?,
             };
             Ok(pulled(&values))
         })

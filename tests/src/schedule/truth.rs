@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use glint::{Applied, Error, ForgottenPushes};
+use glint::{Applied, Error, ForgottenPushes, Read};
 use glint_protocol::{Durability, Incarnation};
 use tokio::{sync::Notify, time::Instant};
 
@@ -79,9 +79,19 @@ pub(super) struct Begun {
     at: usize,
 }
 
-/// A pull, or an attempt to open a model, that has begun.
+/// An attempt to open a model that has begun.
 #[derive(Clone, Copy)]
 pub(super) struct Since(u64);
+
+/// A pull that has begun.
+pub(super) struct Asked {
+    /// In the order of everything, and in simulated time.
+    since: u64,
+    at: Instant,
+    /// Which client asks, and of which copies.
+    by: u64,
+    read: Read,
+}
 
 /// What a worker does after an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,12 +188,17 @@ impl Truth {
         self.lock().calm = true;
     }
 
-    /// A push begins; none when one of its cells can tell no more pushes apart.
-    pub(super) fn begin_push(&self, incarnation: Incarnation, form: &Form) -> Option<Begun> {
+    /// A push of a client begins; none when one of its cells can tell no more pushes apart.
+    pub(super) fn begin_push(
+        &self,
+        by: u64,
+        incarnation: Incarnation,
+        form: &Form,
+    ) -> Option<Begun> {
         let mut known = self.lock();
         let order = known.tick();
         let model = known.models.get_mut(&incarnation)?;
-        let (at, numbers) = model.begin(form, order)?;
+        let (at, numbers) = model.begin(by, form, order)?;
         known.counts.operations += 1;
         Some(Begun {
             numbers,
@@ -246,11 +261,16 @@ impl Truth {
         known.push(begun).verdict = Verdict::Unknown;
     }
 
-    /// A pull begins.
-    pub(super) fn begin_pull(&self) -> Since {
+    /// A pull of a client begins.
+    pub(super) fn begin_pull(&self, by: u64, read: Read) -> Asked {
         let mut known = self.lock();
         known.counts.operations += 1;
-        Since(known.tick())
+        Asked {
+            since: known.tick(),
+            at: Instant::now(),
+            by,
+            read,
+        }
     }
 
     /// A pull has ended.
@@ -258,7 +278,7 @@ impl Truth {
         &self,
         who: &str,
         incarnation: Incarnation,
-        since: Since,
+        asked: &Asked,
         form: &Form,
         found: &glint::Result<Pulled>,
     ) -> Next {
@@ -266,12 +286,15 @@ impl Truth {
             Ok(pulled) => {
                 self.trace.note(
                     who,
-                    format_args!("pull of {form:?} from {incarnation}: {:x?}", pulled.bits),
+                    format_args!(
+                        "{:?} pull of {form:?} from {incarnation}: {:x?}",
+                        asked.read, pulled.bits
+                    ),
                 );
                 let judged = {
                     let mut known = self.lock();
                     known.counts.pulled += 1;
-                    known.judge(incarnation, since.0, form, pulled)
+                    known.judge(incarnation, asked, form, pulled)
                 };
                 self.judged(who, judged);
                 Next::Continue

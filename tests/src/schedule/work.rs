@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use glint::{Client, ForgottenPushes};
+use glint::{Client, ForgottenPushes, Read};
 use glint_world::World;
 use tokio::{sync::Notify, time::sleep};
 
@@ -31,6 +31,8 @@ pub(super) struct Work {
     /// Workers that have not finished; those of a killed client are counted again when it starts again.
     busy: AtomicU64,
     finished: Notify,
+    /// How many clients there were.
+    sessions: AtomicU64,
     /// Every client that has connected.
     clients: Mutex<Vec<Client>>,
     renewing: Vec<tokio::sync::Mutex<()>>,
@@ -43,6 +45,7 @@ impl Work {
             left: AtomicU64::new(plan.operations),
             busy: AtomicU64::new(0),
             finished: Notify::new(),
+            sessions: AtomicU64::new(0),
             clients: Mutex::default(),
             renewing: renewing.collect(),
         }
@@ -54,6 +57,11 @@ impl Work {
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         taken.is_ok()
+    }
+
+    /// A number for a client, which no other has.
+    pub(super) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How often requests of all clients were sent again.
@@ -174,12 +182,13 @@ impl Worker {
                 let form = form(&mut self.dice, model);
                 match session.push(who, &target, &form, None, model.rough).await {
                     Some(next) => next,
-                    None => session.pull(who, &target, &form).await,
+                    None => session.pull(who, &target, &form, Read::Latest).await,
                 }
             }
             1 => {
                 let form = form(&mut self.dice, model);
-                session.pull(who, &target, &form).await
+                let read = read(&mut self.dice, plan);
+                session.pull(who, &target, &form, read).await
             }
             2 => self.burst(&target, model).await,
             3 => {
@@ -197,23 +206,43 @@ impl Worker {
     async fn burst(&mut self, target: &Arc<dyn Target>, model: &ModelPlan) -> Next {
         let (session, who) = (Arc::clone(&self.session), &self.who);
         let count = self.dice.within(2..9);
-        let forms: Vec<(Form, bool)> = (0..count)
-            .map(|_| (form(&mut self.dice, model), self.dice.chance(0.8)))
+        let plan = Arc::clone(&session.cluster.plan);
+        let forms: Vec<(Form, Option<Read>)> = (0..count)
+            .map(|_| {
+                let form = form(&mut self.dice, model);
+                let is_push = self.dice.chance(0.8);
+                (form, (!is_push).then(|| read(&mut self.dice, &plan)))
+            })
             .collect();
-        let operations = forms.iter().map(|(form, is_push)| {
+        let operations = forms.iter().map(|(form, read)| {
             let session = &session;
             async move {
-                if *is_push {
+                if let Some(read) = read.clone() {
+                    session.pull(who, target, form, read).await
+                } else {
                     let pushed = session.push(who, target, form, None, model.rough).await;
                     pushed.unwrap_or(Next::Continue)
-                } else {
-                    session.pull(who, target, form).await
                 }
             }
         });
         let nexts = join_all(operations).await;
         let other = nexts.into_iter().find(|next| *next != Next::Continue);
         other.unwrap_or(Next::Continue)
+    }
+}
+
+/// Which copies a pull is to read.
+fn read(dice: &mut Dice, plan: &Plan) -> Read {
+    if !plan.copied {
+        return Read::Latest;
+    }
+    let beacon = plan.pulse.beacon_ms;
+    match dice.weighted(&[4, 4, 1, 2]) {
+        0 => Read::Latest,
+        // Often about as long as it takes to know that a copy is as new.
+        1 => Read::Within(dice.millis(beacon / 2..beacon * 8)),
+        2 => Read::Any,
+        _ => Read::OwnWrites,
     }
 }
 

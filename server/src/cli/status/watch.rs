@@ -22,16 +22,27 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Shows the status until the command is ended.
 pub(super) async fn run(api: &Api) -> anyhow::Result<()> {
     let mut pace = Pace::default();
+    let mut seen = false;
     loop {
-        let status: ClusterStatus = api.get("/v1/status").await?;
-        pace.see(left(&status), Instant::now());
         let clear = if stdout().is_terminal() { CLEAR } else { "\n" };
-        print(&format!("{clear}{}{}", show(&status)?, pace.text()?))?;
+        match api.get::<ClusterStatus>("/v1/status").await {
+            Ok(status) => {
+                seen = true;
+                pace.see(left(&status), Instant::now());
+                print(&format!("{clear}{}{}", show(&status)?, pace.text()?))?;
+            }
+            // There was a master: it is waited for. What it says then is compared with nothing from before.
+            Err(error) if seen => {
+                pace = Pace::default();
+                print(&format!("{clear}{error:#}\nasking again\n"))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-/// Bytes that are left to move, or to copy.
+/// Bytes that are left to move, or to copy; what has come of a copy that is on its way is not.
 pub(crate) fn left(status: &ClusterStatus) -> u64 {
     let draining = status.servers.iter();
     let draining = draining.filter(|s| s.drain == Some(DrainState::Draining));
@@ -47,9 +58,12 @@ pub(crate) fn left(status: &ClusterStatus) -> u64 {
         .filter(|m| drained(m.from.clone()))
         .map(|m| m.bytes)
         .sum();
-    draining
+    let servers = status.servers.iter();
+    let arrived: u64 = servers.map(|s| s.load.arrived_bytes).sum();
+    let whole = draining
         + status.transfers.moving_bytes.saturating_sub(counted)
-        + status.transfers.learning_bytes
+        + status.transfers.learning_bytes;
+    whole.saturating_sub(arrived)
 }
 
 /// How fast what is left becomes less.
@@ -95,7 +109,55 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// A server that has so many bytes, is drained or not, and to which so many have come.
+    fn server(id: &str, placed: u64, drain: Option<&str>, arrived: u64) -> Value {
+        let load = json!({
+            "value_bytes": 0, "partitions": 0, "pulls": 0, "pushes": 0, "repeated": 0, "bytes_in": 0, "bytes_out": 0,
+            "ledger_entries": 0, "arrived_bytes": arrived,
+        });
+        json!({
+            "id": id, "url": "http://s:1", "boot": "1", "state": "alive", "silent_ms": 0, "capacity_bytes": 1000,
+            "placed_bytes": placed, "copies": 1, "drain": drain, "load": load,
+        })
+    }
+
+    fn status(servers: &[Value], transfers: &Value) -> ClusterStatus {
+        let status = json!({
+            "term": 1, "version": "1", "servers": servers, "models": [], "transfers": transfers,
+        });
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn left_is_what_has_not_come_yet_and_counts_nothing_twice() {
+        let transfers = |moves: &Value| {
+            json!({
+                "moving": 1, "moving_bytes": 100, "learning": 1, "learning_bytes": 40, "levelling": false, "moves": moves,
+            })
+        };
+        let one = |from: &str| json!([{ "model": "m", "partition": 0, "from": from, "to": "s2", "bytes": 100 }]);
+        let plain = |arrived| {
+            let servers = [server("s1", 300, None, 0), server("s2", 0, None, arrived)];
+            left(&status(&servers, &transfers(&one("s1"))))
+        };
+        // Within a partition it becomes less as it comes.
+        assert_eq!([0, 30, 139, 140, 200].map(plain), [140, 110, 1, 0, 0]);
+        let drained = |drain, arrived| {
+            let servers = [
+                server("s1", 300, Some(drain), 0),
+                server("s2", 0, None, arrived),
+            ];
+            left(&status(&servers, &transfers(&one("s1"))))
+        };
+        // What moves off a server that is emptied is a part of what it has.
+        assert_eq!(drained("draining", 0), 340);
+        assert_eq!(drained("draining", 60), 280);
+        assert_eq!(drained("drained", 0), 40);
+    }
 
     #[test]
     fn the_pace_says_how_long_the_rest_takes() {

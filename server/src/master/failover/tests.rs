@@ -61,3 +61,22 @@ fn a_partition_without_holder_gets_one_as_soon_as_a_copy_in_sync_is_there() {
     assert_eq!(who(&state, 0), "s2, s1 learner");
     assert!(!has_vacant(&state, &ids(["s1", "s2", "s3"])));
 }
+
+#[test]
+fn only_who_is_in_sync_with_something_that_a_server_holds_may_suspect_it() {
+    // Partition 0 is held by s1 and followed by s2, the next by s2 and s3, the last by s3 and s4.
+    let mut state = copied(4, 3, 2, Durability::Sync);
+    let may = |state: &State| {
+        let all = ["s1", "s2", "s3", "s4"];
+        let pairs = all.iter().flat_map(|by| all.map(|of| (*by, of)));
+        pairs
+            .filter(|(by, of)| may_suspect(state, &id(by), &id(of)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(may(&state), [("s2", "s1"), ("s3", "s2"), ("s4", "s3")]);
+    model(&mut state).set_role(0, 1, Some(CopyRole::Learner));
+    assert_eq!(may(&state), [("s3", "s2"), ("s4", "s3")]);
+    model(&mut state).set_role(0, 1, Some(CopyRole::Former));
+    assert_eq!(may(&state), [("s3", "s2"), ("s4", "s3")]);
+    assert!(!may_suspect(&state, &id("s9"), &id("s1")));
+}

@@ -487,3 +487,23 @@ fn a_model_of_one_copy_and_a_lost_partition_are_left_alone() {
     model(&mut state).lost.insert(0, LossReason::Restarted);
     assert_eq!(mend(&mut state, &fleet), []);
 }
+
+#[test]
+fn no_copy_comes_to_a_holder_that_is_to_move_elsewhere() {
+    let mut state = copied(3, 1, 3, Durability::Memory);
+    let asked = model(&mut state);
+    asked.set_role(0, 2, Some(CopyRole::Learner));
+    // What moves off it was begun when another held it; nobody else is there for the third copy.
+    let copies = asked.copies.get_mut(&0).unwrap();
+    copies.moving = Some(crate::master::copies::Move { from: 0, to: 2 });
+    assert_eq!(who(&state, 0), "s1, s2 in sync, s3 learner");
+    let fleet = all(&state);
+    assert_eq!(plan(&state, &fleet, false), []);
+    joins(&mut state, "s4");
+    let fleet = all(&state);
+    let steps = plan(&state, &fleet, false);
+    assert!(
+        matches!(&steps[..], [Step { act: Act::Place(to), .. }] if *to == id("s4")),
+        "{steps:?}"
+    );
+}

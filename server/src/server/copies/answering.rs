@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use glint_world::Clock;
@@ -51,6 +52,12 @@ impl Origin {
     /// Microseconds from the start to a time by this machine's clock.
     pub(in crate::server) fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.start).as_micros() as u64
+    }
+
+    /// When so many microseconds had passed since the start; none for 0, which nobody names.
+    pub(in crate::server) fn at(&self, micros: u64) -> Option<Instant> {
+        let passed = (micros > 0).then(|| Duration::from_micros(micros))?;
+        self.start.checked_add(passed)
     }
 
     /// Microseconds since the start.
@@ -106,8 +113,6 @@ impl Answering {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use glint_world::SystemClock;
 
     use super::*;

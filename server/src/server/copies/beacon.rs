@@ -14,7 +14,7 @@ use super::{
     peer::Peer,
     receive::is_attached,
     stream::post,
-    wire::{Answer, Attachment, Heard, Outcome, Yield, decode_beacon, encode_beacon},
+    wire::{Answer, Attachment, Beacon, Heard, Outcome, Yield, decode_beacon, encode_beacon},
 };
 use crate::server::state::{Slot, State};
 
@@ -34,6 +34,8 @@ pub(super) async fn run(state: Arc<State>, peer: Peer) {
 async fn beat(state: &Arc<State>, peer: &Peer) {
     let mut idle = 0;
     loop {
+        // Before it is seen what is whole: what the peer named then lies before that.
+        let echo = peer.echo();
         let attachments = attachments(state, peer);
         if attachments.is_empty() {
             peer.answered(Instant::now());
@@ -43,7 +45,7 @@ async fn beat(state: &Arc<State>, peer: &Peer) {
             }
         } else {
             idle = 0;
-            speak(state, peer, &attachments).await;
+            speak(state, peer, echo, &attachments).await;
         }
         let pulse = state.pulse();
         tokio::select! {
@@ -62,23 +64,25 @@ fn attachments(state: &State, peer: &Peer) -> Vec<Attachment> {
     for slot in slots {
         let held = slot.lock();
         if held.is_holder() {
+            // While others may answer in its place, they may acknowledge what this one has not heard of.
+            let may_answer = slot.answering.may(&state.origin);
             let of_it = held.members.iter().filter(|m| m.peer.is(peer));
             let attached = of_it.filter(|m| m.known && m.is_served());
             attachments.extend(attached.map(|m| Attachment {
                 key: slot.key(),
                 epoch: held.epoch(),
                 session: m.session,
-                waits: m.waits,
+                is_whole: m.waits && may_answer,
             }));
         }
     }
     attachments
 }
 
-async fn speak(state: &Arc<State>, peer: &Peer, attachments: &[Attachment]) {
+async fn speak(state: &Arc<State>, peer: &Peer, echo: u64, attachments: &[Attachment]) {
     let pulse = state.pulse();
     let sent = state.origin.now();
-    let body = encode_beacon(&peer.hello(state), attachments);
+    let body = encode_beacon(&peer.hello(state), echo, attachments);
     let within = Duration::from_millis(pulse.lease_ms);
     let heard: Heard = match post(peer, "/v1/copies/beacon", body.into(), within).await {
         Ok(heard) => heard,
@@ -91,6 +95,7 @@ async fn speak(state: &Arc<State>, peer: &Peer, attachments: &[Attachment]) {
         return;
     }
     peer.answered(Instant::now());
+    peer.stamped(heard.stamp);
     let lease = pulse.lease_ms * 1000;
     let until = state.origin.micros(sent) + lease - lease / DRIFT;
     for (attachment, &outcome) in attachments.iter().zip(&heard.outcomes) {
@@ -137,16 +142,21 @@ pub(super) fn renew(slot: &Slot, held: &Held) {
 /// # Errors
 /// `bad_request`, `stale_order` for another start of this server, `wrong_cluster`.
 pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard, ErrorBody> {
-    let (hello, attachments) = decode_beacon(body)?;
+    let Beacon {
+        hello,
+        echo,
+        attachments,
+    } = decode_beacon(body)?;
     state.greets(&hello)?;
     let now = state.origin.now();
+    let answered = state.origin.at(echo).filter(|answered| *answered <= now);
     state.heard_holder(&hello.server, hello.boot, now);
     let outcome = |attachment: &Attachment| {
         let &Attachment {
             key,
             epoch,
             session,
-            waits,
+            is_whole,
         } = attachment;
         if let Some(slot) = state.slot(key) {
             let mut held = slot.lock();
@@ -155,7 +165,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
             }
             if is_attached(state, &slot, &held, epoch, session) {
                 held.promised = Some((now, epoch));
-                held.note_beacon(now, waits);
+                held.note_beacon(answered.filter(|_| is_whole));
                 return if slot.is_installed() {
                     Outcome::Has(slot.safe.own())
                 } else {
@@ -170,6 +180,7 @@ pub(in crate::server) fn hear_beacon(state: &State, body: Bytes) -> Result<Heard
         }
     };
     Ok(Heard {
+        stamp: state.origin.micros(now),
         outcomes: attachments.iter().map(outcome).collect(),
     })
 }

@@ -23,7 +23,8 @@ use crate::server::{
 
 /// Changes that one request names at most.
 const AT_ONCE: usize = 4096;
-/// How long a follower of a logged model may lag behind, in times of the suspicion: its disk may be slow.
+/// How long a follower of a logged model may lag behind, in times of the suspicion: its disk may be slow. One of a `memory`
+/// model has nothing to wait for, and gets one.
 const PATIENCE: u32 = 8;
 /// How long the master may take, here: it is asked again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -89,7 +90,11 @@ fn look(state: &State, slot: &Arc<Slot>) -> Option<CopyChange> {
     let suspicion = Duration::from_millis(pulse.suspicion_ms);
     let position = held.position();
     let level = held.inherited.max(slot.safe.safe());
-    let patience = suspicion * PATIENCE;
+    let patience = if slot.durable.is_some() {
+        suspicion * PATIENCE
+    } else {
+        suspicion
+    };
     // Who waits itself for the end of a promise adds nobody: one that never gave it would not wait.
     let may_add = slot.answering.has_begun(&state.origin);
     for member in &mut held.members {
@@ -197,15 +202,19 @@ async fn ask(state: &Arc<State>, link: &Link, changes: &[CopyChange]) {
     }
 }
 
-/// Tells the master whom this server follows and does not hear any more.
-async fn suspect(state: &Arc<State>, link: &Link) {
+/// Whom this server follows and does not hear any more.
+pub(in crate::server) fn suspected(state: &State) -> Vec<Silence> {
     let now = state.origin.now();
     let limit = Duration::from_millis(state.pulse().suspicion_ms);
-    let silent: Vec<Silence> = state
-        .silent_holders(now, limit)
-        .into_iter()
+    let silent = state.silent_holders(now, limit).into_iter();
+    silent
         .filter(|silence| follows(state, &silence.server))
-        .collect();
+        .collect()
+}
+
+/// Tells the master so.
+async fn suspect(state: &Arc<State>, link: &Link) {
+    let silent = suspected(state);
     if silent.is_empty() || !state.is_registered() {
         return;
     }
@@ -221,10 +230,10 @@ async fn suspect(state: &Arc<State>, link: &Link) {
     }
 }
 
-/// Whether this server follows a partition of another.
+/// Whether this server follows a partition of another, as the master or that one has said: it need not have spoken to this start.
 fn follows(state: &State, holder: &ServerId) -> bool {
     let models = state.models.load();
     models.slots().any(|slot| {
-        matches!(&slot.lock().role, Role::Follower(following) if following.holder.as_ref() == Some(holder) && following.session != 0)
+        matches!(&slot.lock().role, Role::Follower(following) if following.holder.as_ref() == Some(holder))
     })
 }

@@ -243,18 +243,26 @@ pub(in crate::server) fn follow(
         Role::Holder if epoch < order.epoch => {
             let may_yield = depose(state, slot, &mut held, order.epoch, Some(hint));
             drop(held);
+            state.expect_holder(&holder.id, holder.boot, false);
             if may_yield {
                 give_way(state, slot, epoch, holder);
             }
         }
         Role::Holder => {}
         Role::Follower(following) => {
+            // What comes late names a holder, or a start of it, that is none any more.
+            if following.epoch <= order.epoch {
+                let known = following.epoch == order.epoch && following.holder.is_some();
+                state.expect_holder(&holder.id, holder.boot, known);
+            }
             if following.epoch < order.epoch {
                 *following = Following {
                     epoch: order.epoch,
                     session: 0,
                     holder: Some(holder.id.clone()),
                 };
+            } else if following.epoch == order.epoch && following.holder.is_none() {
+                following.holder = Some(holder.id.clone());
             }
             if held
                 .hint

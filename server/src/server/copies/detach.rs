@@ -41,7 +41,7 @@ pub(super) fn order(slot: &Slot, epoch: Epoch, member: &mut Member) {
 pub(super) fn give_way(state: &Arc<State>, slot: &Slot, ceased: Epoch, peer: Peer) {
     let (incarnation, partition) = slot.key();
     let inside = Arc::clone(state);
-    state.spawn(async move {
+    state.spawn(state.yields.track_future(async move {
         let word = Yield {
             hello: peer.hello(&inside),
             incarnation,
@@ -55,7 +55,7 @@ pub(super) fn give_way(state: &Arc<State>, slot: &Slot, ceased: Epoch, peer: Pee
         if let Err(error) = told.await {
             tracing::debug!(peer = %peer.id(), %error, "the new holder could not be told");
         }
-    });
+    }));
 }
 
 /// Drops the copy of a partition that this server follows, unless it is of a later epoch or attachment; true once it is gone for

@@ -142,9 +142,7 @@ pub(in crate::server) struct Held {
     pub(super) awaited: Option<Epoch>,
     /// A beacon of this attachment has come: its holder knows that what is here is of its history.
     is_known: bool,
-    /// When the last beacon came that said that acknowledgements wait for this copy.
-    waited_for: Option<Instant>,
-    /// This copy has everything that was acknowledged before.
+    /// This copy has everything that was acknowledged before, by this machine's clock.
     whole_at: Option<Instant>,
     /// At which epoch this server held it until it heard that another does; cleared once who that is was told so.
     pub(super) ceased: Option<Epoch>,
@@ -190,7 +188,6 @@ impl Held {
             awaited: None,
             ceased: None,
             is_known: false,
-            waited_for: None,
             whole_at: None,
             yielded: Epoch(0),
             hint: None,
@@ -247,21 +244,24 @@ impl Held {
         })
     }
 
-    /// A beacon of this attachment has come. It was sent after the one before was answered: so what was acknowledged until that
-    /// came is here, if acknowledgements waited for this copy all the time.
-    pub(super) fn note_beacon(&mut self, now: Instant, waits: bool) {
+    /// A beacon of this attachment has come. If it says that this copy was whole when it was sent, then everything is here that
+    /// was acknowledged until this server gave the last answer that had come before: when that was, `answered` says, however
+    /// late the beacon is.
+    pub(super) fn note_beacon(&mut self, answered: Option<Instant>) {
         self.is_known = true;
-        if waits {
-            self.whole_at = self.waited_for.replace(now);
-        } else {
-            (self.waited_for, self.whole_at) = (None, None);
-        }
+        self.whole_at = self.whole_at.max(answered);
+    }
+
+    /// Whether this copy came by this attachment, and its holder has not said since that it is whole.
+    pub(in crate::server) fn has_just_come(&self, attachment: (Epoch, u64)) -> bool {
+        let by_it = matches!(&self.role, Role::Follower(f) if (f.epoch, f.session) == attachment);
+        by_it && self.whole_at.is_none()
     }
 
     /// Another attachment, or another role: what beacons said counts no more. What was promised to who sent them stays.
     pub(super) fn forget_beacons(&mut self) {
         self.is_known = false;
-        (self.waited_for, self.whole_at) = (None, None);
+        self.whole_at = None;
     }
 
     /// Takes the place of another copy: what that one promised, and what it heard of who has ceased, is this server's.
@@ -284,9 +284,11 @@ impl Held {
         epoch: Epoch,
         now: Instant,
     ) -> Result<u64, ErrorBody> {
-        let whole = self
-            .whole_at
-            .map(|at| now.saturating_duration_since(at).as_millis() as u64);
+        // Rounded up: a bound holds to the last part of a millisecond.
+        let whole = self.whole_at.map(|at| {
+            let passed = now.saturating_duration_since(at);
+            passed.as_micros().div_ceil(1000) as u64
+        });
         let age = whole.unwrap_or(u64::MAX);
         let enough = match read {
             ReadMode::Latest => return Err(self.elsewhere(description)),

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -35,6 +38,8 @@ pub(super) struct Incoming {
     count: usize,
     /// How many have arrived.
     arrived: usize,
+    /// Their bytes, to be read without a lock.
+    arrived_bytes: Arc<AtomicU64>,
 }
 
 /// Why a copy cannot go on arriving.
@@ -104,6 +109,7 @@ impl Incoming {
             holder,
             count,
             arrived: 0,
+            arrived_bytes: Arc::default(),
         })
     }
 
@@ -123,6 +129,8 @@ impl Incoming {
         };
         self.partition.put_values(self.arrived, fresh);
         self.arrived = self.arrived.max(end);
+        let bytes = (self.arrived * size) as u64;
+        self.arrived_bytes.store(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -162,8 +170,9 @@ pub(in crate::server) struct Receiving {
 struct Arrival {
     epoch: Epoch,
     session: u64,
-    /// Bytes of its values.
+    /// Bytes of its values, and of those that have arrived.
     bytes: u64,
+    arrived: Arc<AtomicU64>,
     /// None once it was put in place, or turned out to be broken.
     copy: Arc<Mutex<Option<Incoming>>>,
 }
@@ -218,6 +227,7 @@ impl Arriving {
             epoch: incoming.epoch,
             session: incoming.session,
             bytes: incoming.description.value_bytes(),
+            arrived: Arc::clone(&incoming.arrived_bytes),
             copy: Arc::new(Mutex::new(Some(incoming))),
         };
         self.copies.insert(key, arrival);
@@ -277,6 +287,13 @@ impl Receiving {
         let arriving = self.lock();
         let here: u64 = arriving.copies.values().map(|arrival| arrival.bytes).sum();
         here + arriving.preparing.values().sum::<u64>()
+    }
+
+    /// Bytes of values that have arrived of those.
+    pub(in crate::server) fn arrived(&self) -> u64 {
+        let copies = &self.lock().copies;
+        let arrived = copies.values().map(|a| a.arrived.load(Ordering::Relaxed));
+        arrived.sum()
     }
 
     /// Takes no attachment of a partition up to this one any more; false when a later one has begun.

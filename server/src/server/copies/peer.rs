@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use glint_protocol::{ServerId, copies};
@@ -74,6 +77,8 @@ struct Shared {
     streams: [Stream; ALL],
     /// When it answered a beacon last; at first, when it was made.
     heard: Mutex<Instant>,
+    /// What it named in its last answer to a beacon; 0 before the first.
+    echo: AtomicU64,
     beacon: Notify,
     end: Shutdown,
 }
@@ -245,6 +250,16 @@ impl Peer {
         *lock(&self.0.heard) = at;
     }
 
+    /// What it named in that answer.
+    pub(super) fn stamped(&self, stamp: u64) {
+        self.0.echo.fetch_max(stamp, Ordering::AcqRel);
+    }
+
+    /// What it named in the last answer that has come.
+    pub(super) fn echo(&self) -> u64 {
+        self.0.echo.load(Ordering::Acquire)
+    }
+
     /// When it answered last.
     pub(super) fn heard(&self) -> Instant {
         *lock(&self.0.heard)
@@ -281,6 +296,7 @@ impl Peers {
             connections: Connections::new(state.world.clone(), url, ALL + 2),
             streams: std::array::from_fn(|_| Stream::default()),
             heard: Mutex::new(Instant::now()),
+            echo: AtomicU64::new(0),
             beacon: Notify::new(),
             end: state.ending.child_token(),
         }));

@@ -93,6 +93,8 @@ pub(in crate::server) struct Answers {
 /// A follower's answer to a beacon: one outcome per attachment that it named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::server) struct Heard {
+    /// When it answered, in microseconds since its start, by its own clock: the next beacons name it.
+    pub(super) stamp: u64,
     pub(super) outcomes: Vec<Outcome>,
 }
 
@@ -109,8 +111,10 @@ pub(in crate::server) struct Yield {
 /// place 40 (u64 each).
 const HEADER: usize = 48;
 /// Bytes of what a beacon says about one attachment: generation 0, partition 4 (u32 each), model 8, epoch 16, session 24 (u64
-/// each), whether acknowledgements wait for it 32 (u32).
+/// each), whether it is whole 32 (u32).
 const ATTACHMENT: usize = 36;
+/// Bytes of what a beacon repeats of the last answer.
+const ECHO: usize = 8;
 
 /// The kind of a frame of values.
 const PIECE: u32 = 3;
@@ -358,14 +362,25 @@ pub(super) struct Attachment {
     pub(super) key: Key,
     pub(super) epoch: Epoch,
     pub(super) session: u64,
-    /// Whether acknowledgements wait for its word: then it has everything that was acknowledged before.
-    pub(super) waits: bool,
+    /// Whether it has everything that was acknowledged before this beacon: acknowledgements wait for its word, and nobody but
+    /// who sends this may give any.
+    pub(super) is_whole: bool,
 }
 
-/// A beacon's body.
-pub(super) fn encode_beacon(hello: &Hello, attachments: &[Attachment]) -> Vec<u8> {
+/// What a beacon says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Beacon {
+    pub(super) hello: Hello,
+    /// What the follower named when it gave the last answer that had come before this beacon; 0 when none had.
+    pub(super) echo: u64,
+    pub(super) attachments: Vec<Attachment>,
+}
+
+/// A beacon's body: who speaks, the echo (u64), the attachments.
+pub(super) fn encode_beacon(hello: &Hello, echo: u64, attachments: &[Attachment]) -> Vec<u8> {
     let mut out = Vec::with_capacity(256 + attachments.len() * ATTACHMENT);
     put_hello(&mut out, hello);
+    out.extend_from_slice(&echo.to_le_bytes());
     for attachment in attachments {
         let (incarnation, partition) = attachment.key;
         out.extend_from_slice(&incarnation.generation.to_le_bytes());
@@ -373,7 +388,7 @@ pub(super) fn encode_beacon(hello: &Hello, attachments: &[Attachment]) -> Vec<u8
         out.extend_from_slice(&incarnation.model.0.to_le_bytes());
         out.extend_from_slice(&attachment.epoch.0.to_le_bytes());
         out.extend_from_slice(&attachment.session.to_le_bytes());
-        out.extend_from_slice(&u32::from(attachment.waits).to_le_bytes());
+        out.extend_from_slice(&u32::from(attachment.is_whole).to_le_bytes());
     }
     out
 }
@@ -382,11 +397,12 @@ pub(super) fn encode_beacon(hello: &Hello, attachments: &[Attachment]) -> Vec<u8
 ///
 /// # Errors
 /// `bad_request`.
-pub(super) fn decode_beacon(mut body: Bytes) -> Result<(Hello, Vec<Attachment>), ErrorBody> {
+pub(super) fn decode_beacon(mut body: Bytes) -> Result<Beacon, ErrorBody> {
     let hello = take_hello(&mut body)?;
-    if !body.len().is_multiple_of(ATTACHMENT) {
+    if body.len() < ECHO || !(body.len() - ECHO).is_multiple_of(ATTACHMENT) {
         return Err(malformed("a beacon is cut off"));
     }
+    let echo = u64_at(&body.split_to(ECHO), 0);
     let attachment = |bytes: &[u8]| {
         let incarnation = Incarnation {
             generation: u32_at(bytes, 0),
@@ -396,13 +412,14 @@ pub(super) fn decode_beacon(mut body: Bytes) -> Result<(Hello, Vec<Attachment>),
             key: (incarnation, u32_at(bytes, 4)),
             epoch: Epoch(u64_at(bytes, 16)),
             session: u64_at(bytes, 24),
-            waits: u32_at(bytes, 32) != 0,
+            is_whole: u32_at(bytes, 32) != 0,
         }
     };
-    Ok((
+    Ok(Beacon {
         hello,
-        body.chunks_exact(ATTACHMENT).map(attachment).collect(),
-    ))
+        echo,
+        attachments: body.chunks_exact(ATTACHMENT).map(attachment).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -522,15 +539,19 @@ mod tests {
 
     #[test]
     fn beacons_survive_their_bytes() {
-        let attachment = |epoch, waits| Attachment {
+        let attachment = |epoch, is_whole| Attachment {
             key: KEY,
             epoch: Epoch(epoch),
             session: 4,
-            waits,
+            is_whole,
         };
-        let attachments = vec![attachment(1, true), attachment(3, false)];
-        let body = Bytes::from(encode_beacon(&hello(), &attachments));
-        assert_eq!(decode_beacon(body.clone()).unwrap(), (hello(), attachments));
+        let beacon = Beacon {
+            hello: hello(),
+            echo: 7,
+            attachments: vec![attachment(1, true), attachment(3, false)],
+        };
+        let body = Bytes::from(encode_beacon(&hello(), 7, &beacon.attachments));
+        assert_eq!(decode_beacon(body.clone()).unwrap(), beacon);
         assert!(decode_beacon(body.slice(..body.len() - 1)).is_err());
     }
 

@@ -84,11 +84,17 @@ impl State {
             repeated: read(&self.counters.repeated),
             bytes_in: read(&self.counters.bytes_in),
             bytes_out: read(&self.counters.bytes_out),
+            arriving_bytes: self.receiving.bytes(),
+            arrived_bytes: self.receiving.arrived(),
             ..ServerLoad::default()
         };
         for slot in models.slots() {
             load.partitions += 1;
-            load.value_bytes += slot.description.value_bytes();
+            let bytes = slot.description.value_bytes();
+            load.value_bytes += bytes;
+            if slot.is_new_copy() {
+                load.arrived_bytes += bytes;
+            }
             load.ledger_entries += read(&slot.entries);
         }
         load

@@ -232,6 +232,11 @@ impl Slot {
         self.installed.store(true, Ordering::Release);
     }
 
+    /// Whether it is a copy that has come as a whole, and its holder has not said yet that acknowledgements wait for it.
+    pub(in crate::server) fn is_new_copy(&self) -> bool {
+        self.received != (Epoch(0), 0) && self.lock().has_just_come(self.received)
+    }
+
     /// Whether it came by this attachment.
     pub(in crate::server) fn is_of(&self, epoch: Epoch, session: u64) -> bool {
         self.received == (epoch, session)

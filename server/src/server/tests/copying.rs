@@ -5,7 +5,12 @@ mod catching_up;
 mod changing;
 mod counting;
 mod promising;
+mod reading;
+mod suspecting;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::response::IntoResponse;
 use glint_protocol::{
     copies::{CopyChange, CopyPlace, CopyRole, FollowedPartition, Peer, Pulse},
     ids::Revision,
@@ -14,7 +19,7 @@ use glint_world::{
     MemoryDisk,
     disk::{FaultyDisk, Operation},
 };
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 use crate::server::{copies, link::Link, opening};
@@ -32,6 +37,8 @@ struct Running {
     id: ServerId,
     url: String,
     stop: Shutdown,
+    /// It takes nothing that a holder sends beside beacons.
+    takes_nothing: Arc<AtomicBool>,
 }
 
 /// What the master has decided about partition 0.
@@ -96,13 +103,20 @@ async fn start_as(
             .unwrap();
     }
     let stop = Shutdown::new();
-    let serving = crate::serve::serve(
-        world.clone(),
-        listener,
-        server.router(),
-        config.limits,
-        stop.clone(),
-    );
+    let takes_nothing = Arc::new(AtomicBool::new(false));
+    let refuses = Arc::clone(&takes_nothing);
+    let router = server.router().layer(axum::middleware::from_fn(
+        move |request: axum::extract::Request, next: axum::middleware::Next| {
+            let refused = refuses.load(Ordering::Relaxed) && request.uri().path() == "/v1/copies";
+            async move {
+                if refused {
+                    return http::StatusCode::SERVICE_UNAVAILABLE.into_response();
+                }
+                next.run(request).await
+            }
+        },
+    ));
+    let serving = crate::serve::serve(world.clone(), listener, router, config.limits, stop.clone());
     world.tasks.spawn(Box::pin(serving));
     let answer = Registered {
         pulse: QUICK,
@@ -114,6 +128,7 @@ async fn start_as(
         id,
         url,
         stop,
+        takes_nothing,
     }
 }
 

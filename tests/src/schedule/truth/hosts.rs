@@ -34,6 +34,11 @@ impl Truth {
         }
     }
 
+    /// Whether the master has ever lost its state.
+    pub(in crate::schedule) fn has_lost_master(&self) -> bool {
+        !self.lock().master_losses.is_empty()
+    }
+
     /// Whether a model was being deleted or reset when the master lost its state: the copies that are left of it may be those
     /// that had least.
     pub(in crate::schedule) fn was_cut_short(&self) -> bool {

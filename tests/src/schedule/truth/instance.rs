@@ -32,6 +32,8 @@ pub(super) struct Touch {
 
 #[derive(Clone, Debug)]
 pub(super) struct Push {
+    /// The client that made it.
+    pub(super) by: u64,
     pub(super) began: u64,
     pub(super) verdict: Verdict,
     pub(super) touches: Vec<Touch>,
@@ -101,7 +103,7 @@ impl Instance {
     }
 
     /// Enters a push, and says which number it adds to each cell.
-    pub(super) fn begin(&mut self, form: &Form, order: u64) -> Option<(usize, Vec<u64>)> {
+    pub(super) fn begin(&mut self, by: u64, form: &Form, order: u64) -> Option<(usize, Vec<u64>)> {
         let cells = form.cells(self.cols);
         let at = self.pushes.len();
         let mut touches = Vec::with_capacity(cells.len());
@@ -126,6 +128,7 @@ impl Instance {
             numbers
         };
         self.pushes.push(Push {
+            by,
             began: order,
             verdict: Verdict::Open,
             touches,

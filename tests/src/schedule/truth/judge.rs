@@ -1,19 +1,19 @@
 //! Whether what was found is what must be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use glint::Error;
+use glint::{Error, Read};
 use glint_protocol::{Durability, Incarnation};
 
-use super::{Begun, Instance, Known, Next, Verdict, Violation, Wrong, violation};
+use super::{Asked, Begun, Instance, Known, Next, Push, Verdict, Violation, Wrong, violation};
 use crate::schedule::target::{Form, Pulled};
 
 impl Known {
-    /// Judges what a pull found that began at `since` and has ended now.
+    /// Judges what a pull found that has ended now.
     pub(super) fn judge(
         &mut self,
         incarnation: Incarnation,
-        since: u64,
+        asked: &Asked,
         form: &Form,
         pulled: &Pulled,
     ) -> Result<(), Violation> {
@@ -21,19 +21,39 @@ impl Known {
         let Some(mut model) = self.models.remove(&incarnation) else {
             return Ok(());
         };
-        let judged = self.judge_model(&mut model, since, order, form, pulled);
+        let judged = self.judge_model(&mut model, asked, order, form, pulled);
         self.models.insert(incarnation, model);
         judged.map_err(|v| violation(v.wrong, format_args!("model {incarnation}: {}", v.text)))
+    }
+
+    /// Whether what a pull asks for has a push that was acknowledged, if its caller was told before.
+    fn is_asked_for(&self, asked: &Asked, push: &Push) -> bool {
+        let Verdict::Acknowledged(order, at) = push.verdict else {
+            return false;
+        };
+        let is_fresh = self.calm || !self.may_be_stale;
+        order < asked.since
+            && match &asked.read {
+                Read::Latest => is_fresh,
+                // The clock of a server may run so much faster than that of the simulation.
+                Read::Within(age) => {
+                    let bound = *age + *age / 100 + Duration::from_millis(1);
+                    !self.may_be_stale && asked.at.saturating_duration_since(at) > bound
+                }
+                Read::OwnWrites => is_fresh && push.by == asked.by,
+                _ => false,
+            }
     }
 
     fn judge_model(
         &self,
         model: &mut Instance,
-        since: u64,
+        asked: &Asked,
         order: u64,
         form: &Form,
         pulled: &Pulled,
     ) -> Result<(), Violation> {
+        let since = asked.since;
         let cells = form.cells(model.cols);
         for &cell in &cells {
             self.alive(model, model.partition(cell), since)?;
@@ -41,7 +61,7 @@ impl Known {
         if model.plan.rough {
             return Ok(());
         }
-        let is_latest = self.calm || !self.may_be_stale;
+        let is_latest = asked.read == Read::Latest && (self.calm || !self.may_be_stale);
         // Of pushes whose end is open, per partition: whether they are in.
         let mut whole: BTreeMap<(u32, u32), bool> = BTreeMap::new();
         for (&cell, number) in cells.iter().zip(&pulled.numbers) {
@@ -61,9 +81,13 @@ impl Known {
                 let times = number >> (2 * slot) & 3;
                 let what = || format!("push {id} in cell {cell} of partition {partition}");
                 match (times, push.verdict) {
-                    (0, Verdict::Acknowledged(at, _)) if at < since && is_latest => {
+                    (0, Verdict::Acknowledged(..)) if self.is_asked_for(asked, push) => {
                         if !push.excused.contains(&partition) {
-                            let text = format!("{} was acknowledged and is not there", what());
+                            let text = format!(
+                                "{} was acknowledged and is not there, for a pull of {:?}",
+                                what(),
+                                asked.read
+                            );
                             return Err(violation(Wrong::Lost, text));
                         }
                     }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use glint::Client;
+use glint::{Client, Read};
 use tokio::time::timeout;
 
 use crate::schedule::{
@@ -20,6 +20,8 @@ use crate::schedule::{
 pub(in crate::schedule) struct Session {
     pub(in crate::schedule) cluster: Cluster,
     pub(in crate::schedule) client: Client,
+    /// Which client it is: what it has pushed it may ask for.
+    number: u64,
     /// The models that it has open.
     opened: Vec<Mutex<Option<Arc<dyn Target>>>>,
 }
@@ -31,6 +33,7 @@ impl Session {
         Self {
             cluster: cluster.clone(),
             client,
+            number: cluster.work.next_session(),
             opened: opened.collect(),
         }
     }
@@ -147,7 +150,7 @@ impl Session {
         rough: bool,
     ) -> Option<Next> {
         let truth = &self.cluster.truth;
-        let begun = truth.begin_push(target.handle().incarnation, form)?;
+        let begun = truth.begin_push(self.number, target.handle().incarnation, form)?;
         let push = target.push(form, &begun.numbers, rough);
         let end = match patience {
             None => push.await,
@@ -163,16 +166,17 @@ impl Session {
         Some(truth.end_push(who, &begun, &end))
     }
 
-    /// Pulls, and tells the truth.
+    /// Pulls from such copies, and tells the truth.
     pub(in crate::schedule) async fn pull(
         &self,
         who: &str,
         target: &Arc<dyn Target>,
         form: &Form,
+        read: Read,
     ) -> Next {
         let truth = &self.cluster.truth;
-        let since = truth.begin_pull();
-        let found = target.pull(form).await;
-        truth.end_pull(who, target.handle().incarnation, since, form, &found)
+        let asked = truth.begin_pull(self.number, read.clone());
+        let found = target.pull(form, read).await;
+        truth.end_pull(who, target.handle().incarnation, &asked, form, &found)
     }
 }

@@ -138,3 +138,42 @@ async fn a_partition_moves_by_following_and_promotion_and_the_old_copy_goes() {
         assert!(servers.copy(0).is_none(), "{durability}");
     }
 }
+
+#[tokio::test]
+async fn the_state_of_a_partition_goes_no_faster_than_the_rate_allows() {
+    const RATE: u64 = 4 << 20;
+    // Eight pieces.
+    let spec = spec(Durability::Memory, 1 << 20);
+    let mut all = Vec::new();
+    for index in 0..2 {
+        let limited = |config: &mut ServerConfig| config.move_rate = Some(RATE);
+        all.push(start_as(index, None, "127.0.0.1:0", limited).await);
+    }
+    let mut servers = Servers::of(all, spec);
+    servers.order(0, &alone(0), true).await;
+    let began = Instant::now();
+    servers.configure(&learning(0, 1)).await;
+    // Pushes do not wait for that.
+    for number in 1..20 {
+        assert_eq!(servers.push(0, number, number, &[7]).await, Status::Applied);
+    }
+    let arrived = || {
+        let load = servers.all[1].server.state.load();
+        (load.arriving_bytes, load.arrived_bytes)
+    };
+    // What has come is told meanwhile, and that it takes memory.
+    let some = soon(|| {
+        let (arriving, arrived) = arrived();
+        (arrived > 0).then_some((arriving, arrived))
+    })
+    .await;
+    assert!(some.0 == 8 << 20 && some.1 < 8 << 20, "{some:?}");
+    soon(|| (arrived() == (0, 8 << 20)).then_some(())).await;
+    servers.same(0, 1).await;
+    // The last piece goes when those before are paid for, of which a few milliseconds' worth were free.
+    let least = Duration::from_secs_f64((7 << 20) as f64 / RATE as f64 - 0.1);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    // It has come once acknowledgements wait for it: nothing is on its way any more.
+    servers.asked(0).await;
+    soon(|| (arrived() == (0, 0)).then_some(())).await;
+}
