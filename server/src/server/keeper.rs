@@ -195,7 +195,7 @@ impl Keeper {
             (partition.cut(PIECE_BYTES), self.log.next_offset())
         };
         let about = About {
-            version: snapshot::VERSION,
+            version: snapshot::version_for(&cut.ledger),
             incarnation: key.0,
             partition: key.1,
             position: cut.position,

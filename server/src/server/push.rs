@@ -87,7 +87,12 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
                 // Under the same lock: the log and the followers have the records of a partition in their order. A follower
                 // may have come since it was looked whether there is one.
                 let payload = payload.unwrap_or_else(|| Payload::new(body, group));
-                let record = payload.header(slot, &held, before, (lane, number));
+                let record = payload.header(
+                    slot,
+                    &held,
+                    before,
+                    (lane, number, verdict.after_loss),
+                );
                 slot.note(&mut held, record, &payload.bytes);
                 wake.wanted.set(slot.durable.is_some() || wake.wanted.get());
             } else {
@@ -208,7 +213,7 @@ pub(super) fn reply(state: &State, judged: &[Judged]) -> Result<Charged, ErrorBo
         };
         let at = out.len();
         put_result(out, status, verdict.epoch, verdict.position);
-        if let Some(last) = verdict.after_loss {
+        if let Some(last) = verdict.after_loss.filter(|_| status.is_ok()) {
             ResultHeader::flag_loss(&mut out[at..], last);
         }
     }
