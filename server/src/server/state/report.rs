@@ -84,6 +84,7 @@ impl State {
             repeated: read(&self.counters.repeated),
             bytes_in: read(&self.counters.bytes_in),
             bytes_out: read(&self.counters.bytes_out),
+            disk_full: self.disk_is_full(),
             ..ServerLoad::default()
         };
         for slot in models.slots() {
