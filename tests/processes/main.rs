@@ -7,6 +7,7 @@
     reason = "a test ends where something is not as promised"
 )]
 
+mod disks;
 mod durable;
 mod elastic;
 mod endings;

@@ -18,7 +18,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Where the binary is; it is built if it is missing or older than its sources.
-fn glint() -> &'static Path {
+pub(crate) fn glint() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a path");
