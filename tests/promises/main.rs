@@ -16,6 +16,7 @@ mod faults;
 mod following;
 mod hot;
 mod lanes;
+mod messages;
 mod models;
 mod moving;
 mod order;
