@@ -16,6 +16,7 @@ mod kills;
 mod moving;
 mod net;
 mod program;
+mod required;
 mod suspended;
 
 use glint::ModelHandle;
