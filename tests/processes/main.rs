@@ -11,6 +11,7 @@ mod disks;
 mod durable;
 mod elastic;
 mod endings;
+mod examples;
 mod histogram;
 mod kills;
 mod moving;

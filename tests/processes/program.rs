@@ -40,6 +40,23 @@ pub(crate) fn glint() -> &'static Path {
     })
 }
 
+/// Where an example is, built as [`glint`] is.
+pub(crate) fn example(name: &str) -> PathBuf {
+    static BUILT: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let binary = glint().with_file_name("examples").join(name);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if written(&binary) < newest(&workspace.join("client")) {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--workspace", "--example", name])
+            .current_dir(workspace)
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the example does not build");
+    }
+    binary
+}
+
 fn written(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|m| m.modified()).ok()
 }
