@@ -32,14 +32,14 @@ build: ## Build everything in release
 	$(CARGO) build --release --workspace --bins --examples
 
 lint: ## Format, clippy and documentation, warnings are errors
-	@scripts/require.sh cargo python3
+	@scripts/require.sh cargo lint python3
 	scripts/chart-readme.py --check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 test: lint ## Run every check and every test; those on Kubernetes where this machine can run one
-	@scripts/require.sh cargo python3
+	@scripts/require.sh cargo curl procps python3
 	$(CARGO) build --workspace --bins
 	target/debug/model --quick
 	$(CARGO) test --workspace

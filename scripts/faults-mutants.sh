@@ -47,7 +47,8 @@ report() {
 refresh
 build || { cat "$work/build.log" >&2; exit 1; }
 report "mutant" "found"
-if ! found=$("$work/target/debug/faults" --schedules 100 --stop 2>&1); then
+# On as many seeds as the mutants: one on which the simulation fails by itself would count as a find for each of them.
+if ! found=$("$work/target/debug/faults" --schedules "$schedules" --stop 2>&1); then
     report "(none)" "the simulation fails by itself"
     echo "$found" >&2
     exit 1
@@ -66,13 +67,23 @@ for name in "${names[@]}"; do
         bad=1
         continue
     fi
-    if found=$(timeout 600 "$work/target/debug/faults" --schedules "$schedules" --stop 2>&1); then
-        report "$name" "NOT within $schedules schedules"
-        bad=1
-    else
+    ended=0
+    found=$(timeout 600 "$work/target/debug/faults" --schedules "$schedules" --stop 2>&1) || ended=$?
+    first=$(grep -m1 '^seed ' <<<"$found" | cut -c1-100 || true)
+    if [ -n "$first" ]; then
         count=$(sed -n 's/^\([0-9]*\) schedules, .*/\1/p' <<<"$found" | tail -1)
-        first=$(grep -m1 '^seed ' <<<"$found" | cut -c1-100 || true)
-        report "$name" "after ${count:-?} schedules: ${first:-it does not end}"
+        report "$name" "after ${count:-?} schedules: $first"
+        continue
+    fi
+    bad=1
+    if [ "$ended" -eq 0 ]; then
+        report "$name" "NOT within $schedules schedules"
+    elif [ "$ended" -eq 124 ]; then
+        # A schedule that does not end says nothing of what the checker sees.
+        report "$name" "NOT FOUND: a schedule does not end"
+    else
+        report "$name" "NOT FOUND: the simulation itself fails"
+        tail -20 <<<"$found" >&2
     fi
 done
 refresh

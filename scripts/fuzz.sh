@@ -3,8 +3,7 @@
 # `make fuzz SECONDS=60 TARGETS="push segment"`. Needs cargo-fuzz, which is installed below target/, and a nightly compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/require.sh cargo
-command -v c++ >/dev/null || { echo "a C++ compiler is missing: apt-get install g++, then run this again" >&2; exit 1; }
+scripts/require.sh cargo c++
 
 per_target="${1:-60}"
 [ "$#" -eq 0 ] || shift

@@ -27,7 +27,7 @@ use crate::{
     VectorBuilder,
 };
 
-pub use self::model::{BufferedMatrix, BufferedVector, Matrix, RowBlocks, Vector};
+pub use self::model::{BufferedMatrix, BufferedVector, Columns, Matrix, RowBlocks, Rows, Vector};
 
 /// The runtime of a blocking client.
 #[derive(Debug)]

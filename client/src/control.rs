@@ -22,7 +22,7 @@ use crate::{
     ClientOptions, Error, Result,
     retry::{Attempts, Pauses},
     stats::{Counters, count},
-    transport::chain,
+    transport::{chain, speaks},
 };
 
 /// The longest answer of the master: a map of 65 536 partitions takes about 2 MiB.
@@ -163,7 +163,7 @@ impl Control {
                 })
             }
             Err(Failed::Never(error)) => Err(error),
-            Err(Failed::Refused(body)) => Err(refused(body, name)),
+            Err(Failed::Refused(body)) => Err(self.refused(body, name)),
         }
     }
 
@@ -191,7 +191,7 @@ impl Control {
             match answer {
                 Ok(value) => return Ok(value),
                 Err(Failed::Never(error)) => return Err(error),
-                Err(Failed::Refused(body)) => return Err(refused(body, model)),
+                Err(Failed::Refused(body)) => return Err(self.refused(body, model)),
                 Err(Failed::Later(cause, last)) => {
                     attempts.failed(&cause);
                     code = last;
@@ -264,10 +264,7 @@ impl Control {
         {
             return Err(Failed::Never(Error::UnsupportedProtocol {
                 url: self.url(),
-                message: format!(
-                    "it speaks version {}, this client {PROTOCOL_VERSION}; use matching versions of client and cluster",
-                    version.to_str().unwrap_or("?")
-                ),
+                message: format!("it {}", speaks(&version)),
             }));
         }
         if status.is_success() {
@@ -305,6 +302,25 @@ impl Control {
         }
     }
 
+    fn refused(&self, body: ErrorBody, model: &str) -> Error {
+        let model = model.to_owned();
+        match body.code {
+            ErrorCode::UnknownModel => Error::UnknownModel { model },
+            ErrorCode::AlreadyExists => Error::AlreadyExists { model },
+            ErrorCode::SpecMismatch => Error::SpecMismatch {
+                model,
+                differences: body.detail.map(|d| d.differences).unwrap_or_default(),
+            },
+            ErrorCode::InvalidSpec => Error::InvalidSpec {
+                message: body.message,
+            },
+            ErrorCode::DoesNotFit => Error::DoesNotFit {
+                message: body.message,
+            },
+            _ => Error::refusal(body, self.url()),
+        }
+    }
+
     fn stranger(&self, found: String) -> Failed {
         Failed::Never(Error::NotGlint {
             url: self.url(),
@@ -317,26 +333,6 @@ fn path_of(name: &str) -> Result<String> {
     glint_protocol::spec::check_name(name)
         .map_err(|e| Error::InvalidSpec { message: e.message })?;
     Ok(format!("/v1/models/{name}"))
-}
-
-fn refused(body: ErrorBody, model: &str) -> Error {
-    let model = model.to_owned();
-    let message = body.message.clone();
-    match body.code {
-        ErrorCode::UnknownModel => Error::UnknownModel { model },
-        ErrorCode::AlreadyExists => Error::AlreadyExists { model },
-        ErrorCode::SpecMismatch => Error::SpecMismatch {
-            model,
-            differences: body.detail.map(|d| d.differences).unwrap_or_default(),
-        },
-        ErrorCode::InvalidSpec => Error::InvalidSpec { message },
-        ErrorCode::DoesNotFit => Error::DoesNotFit { message },
-        ErrorCode::UnsupportedProtocol => Error::UnsupportedProtocol {
-            url: "the master".into(),
-            message,
-        },
-        _ => Error::Refused(Box::new(body)),
-    }
 }
 
 /// Refuses a master of another cluster than the client was made for.

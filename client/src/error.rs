@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use glint_protocol::{
-    ElementType, ErrorBody, Shape,
+    ElementType, ErrorBody, ErrorCode, Shape,
     error::{Difference, GoneReason},
 };
 use glint_world::http::UrlError;
@@ -302,6 +302,17 @@ fn reason_name(reason: GoneReason) -> &'static str {
 }
 
 impl Error {
+    /// A refusal by whoever answers at `url`, which another attempt would not change.
+    pub(crate) fn refusal(body: ErrorBody, url: String) -> Self {
+        match body.code {
+            ErrorCode::UnsupportedProtocol => Self::UnsupportedProtocol {
+                url,
+                message: body.message,
+            },
+            _ => Self::Refused(Box::new(body)),
+        }
+    }
+
     /// Whether the same call may succeed later, without anything else being changed. A push may only be repeated when
     /// [`Self::applied`] is [`Applied::No`].
     pub fn is_retryable(&self) -> bool {

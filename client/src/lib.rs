@@ -24,6 +24,11 @@
 //! `pull` and `push` carry it out (`push` through lanes, the numbered streams that make a push count once), `routing`
 //! knows who holds a partition, `follow` keeps that fresh, `change` tells those who wait, `control` talks to the master, `transport` to servers, `retry` says when to try again.
 
+/// The example of the README, which is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod blocking;
 mod buffer;
 mod builder;

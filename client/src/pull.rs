@@ -268,6 +268,9 @@ pub(crate) fn refusal(model: &Model, partition: u32, body: ErrorBody, applied: A
             why: body.message,
             applied,
         },
-        _ => Error::Refused(Box::new(body)),
+        _ => {
+            let (holder, _) = model.holder(partition);
+            Error::refusal(body, holder.connections.url().to_string())
+        }
     }
 }

@@ -168,7 +168,17 @@ impl Transport {
             Ok(response) => response?,
             Err(_) => return Err(timed_out(to)),
         };
+        let version = response.head.headers.get(VERSION_HEADER);
+        let other = version.filter(|version| **version != VERSION).cloned();
         if response.head.status.is_success() {
+            if let Some(other) = other {
+                // What it has done with the request, nobody knows.
+                return Err(Trouble::NotGlint(format!(
+                    "{} {}",
+                    to.url(),
+                    speaks(&other)
+                )));
+            }
             let content = response.head.headers.get(CONTENT_TYPE);
             if content.is_some_and(|c| c.as_bytes() == BINARY.as_bytes()) {
                 return Ok(response);
@@ -183,6 +193,11 @@ impl Transport {
             Ok(text) => ErrorBody::from_json(&text?),
             Err(_) => return Err(timed_out(to)),
         };
+        if let Some(other) = other {
+            let message = speaks(&other);
+            let body = ErrorBody::new(ErrorCode::UnsupportedProtocol, message);
+            return Err(Trouble::Refused(body));
+        }
         if error.code == ErrorCode::Internal && status.is_client_error() {
             return Err(Trouble::NotGlint(format!(
                 "what answers at {} is no server of Glint: status {status}, {}",
@@ -236,8 +251,18 @@ fn timed_out(to: &Connections) -> Trouble {
     Trouble::Unanswered(format!("{} did not answer in time", to.url()))
 }
 
+/// The version of this client, as it says it.
+static VERSION: HeaderValue = HeaderValue::from_static("1");
+
+/// What is said of one that speaks another version.
+pub(crate) fn speaks(version: &HeaderValue) -> String {
+    format!(
+        "speaks version {} of the protocol, this client {PROTOCOL_VERSION}; use matching versions of client and cluster",
+        version.to_str().unwrap_or("?")
+    )
+}
+
 fn request(path: Path, body: Frames) -> Result<http::Request<Frames>, Trouble> {
-    static VERSION: HeaderValue = HeaderValue::from_static("1");
     debug_assert_eq!(VERSION.as_bytes(), PROTOCOL_VERSION.to_string().as_bytes());
     let uri = match path {
         Path::Pull => "/v1/pull",

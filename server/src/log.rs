@@ -22,7 +22,7 @@ mod writer;
 
 use std::time::Duration;
 
-pub(crate) use writer::{Beginning, Place};
+pub(crate) use writer::{Beginning, FULL_PAUSE, Place, Stuck, is_full, no_room};
 pub use writer::{Entry, Log, LogFailure};
 
 /// How a log is kept.

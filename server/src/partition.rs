@@ -92,6 +92,8 @@ pub enum Record<'a> {
         lane: LaneId,
         /// Its number.
         number: Number,
+        /// The last number of the lane that was known, where its client remembered a later one.
+        after_loss: Option<Number>,
         /// Digest of the sections, as the client computed it.
         digest: u32,
         /// The sections; valid for the partition.
@@ -103,6 +105,8 @@ pub enum Record<'a> {
         lane: LaneId,
         /// Its number.
         number: Number,
+        /// The last number of the lane that was known, where its client remembered a later one.
+        after_loss: Option<Number>,
     },
     /// Forget lanes, and refuse every unknown lane born at or before the youngest of them.
     Evict {
@@ -217,6 +221,7 @@ impl Partition {
             Record::Update {
                 lane,
                 number,
+                after_loss,
                 digest,
                 sections,
             } => {
@@ -225,10 +230,15 @@ impl Partition {
                 }
                 rule::apply(&mut self.values, rule, cols, sections);
                 self.ledger
-                    .note(lane, number, ledger::Mark::Applied(digest));
+                    .note(lane, number, ledger::Mark::Applied(digest), after_loss);
             }
-            Record::Skip { lane, number } => {
-                self.ledger.note(lane, number, ledger::Mark::Skipped);
+            Record::Skip {
+                lane,
+                number,
+                after_loss,
+            } => {
+                self.ledger
+                    .note(lane, number, ledger::Mark::Skipped, after_loss);
             }
             Record::Evict { lanes } => self.ledger.evict(lanes),
         }

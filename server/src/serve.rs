@@ -28,7 +28,8 @@ pub struct Limits {
     /// How long a body may make no progress: that of a request which does not arrive, that of an answer which the peer does
     /// not read.
     pub stall: Duration,
-    /// What `head`, `idle` and the wait for a request's body shrink to while the connections that are left are few.
+    /// What `head`, `idle` and `stall` shrink to while the connections that are left are few; after it, a body or an answer must
+    /// keep up a least rate too.
     pub crowded: Duration,
     /// How long requests in flight may take to finish after the shutdown signal.
     pub grace: Duration,

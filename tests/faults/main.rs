@@ -1,6 +1,7 @@
 //! `make faults`: many schedules of the simulation, on all cores, or one with its trace.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     process::ExitCode,
     sync::{
@@ -12,7 +13,7 @@ use std::{
 
 use clap::Parser;
 use glint_tests::{
-    schedule::{self, Report, Wrong},
+    schedule::{self, Fault, Report, Wrong},
     simulated::Trace,
 };
 
@@ -49,6 +50,8 @@ struct Sum {
     done: u64,
     operations: u64,
     faults: u64,
+    /// Of each kind.
+    kinds: BTreeMap<Fault, u64>,
     unknown: u64,
     lost: u64,
     doubled: u64,
@@ -61,6 +64,9 @@ impl Sum {
         self.operations += report.counts.operations;
         self.unknown += report.counts.unknown;
         self.faults += report.faults;
+        for (&kind, count) in &report.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
         match report.violation.as_ref().map(|v| v.wrong) {
             None => {}
             Some(Wrong::Lost) => self.lost += 1,
@@ -109,6 +115,11 @@ fn main() -> ExitCode {
     } else {
         format!(", {} otherwise wrong", sum.other)
     };
+    let kinds = Fault::ALL.map(|kind| {
+        let count = sum.kinds.get(&kind).copied().unwrap_or_default();
+        format!("{kind:?} {count}")
+    });
+    println!("faults: {}", kinds.join(", "));
     println!(
         "{} schedules, {} operations, {} lost, {} doubled{other}",
         sum.done, sum.operations, sum.lost, sum.doubled

@@ -7,14 +7,17 @@
     reason = "a test ends where something is not as promised"
 )]
 
+mod disks;
 mod durable;
 mod elastic;
 mod endings;
+mod examples;
 mod histogram;
 mod kills;
 mod moving;
 mod net;
 mod program;
+mod required;
 mod suspended;
 mod watching;
 

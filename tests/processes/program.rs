@@ -24,7 +24,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Where the binary is; it is built if it is missing or older than its sources.
-fn glint() -> &'static Path {
+pub(crate) fn glint() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a path");
@@ -44,6 +44,23 @@ fn glint() -> &'static Path {
         }
         binary
     })
+}
+
+/// Where an example is, built as [`glint`] is.
+pub(crate) fn example(name: &str) -> PathBuf {
+    static BUILT: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let binary = glint().with_file_name("examples").join(name);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if written(&binary) < newest(&workspace.join("client")) {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--workspace", "--example", name])
+            .current_dir(workspace)
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the example does not build");
+    }
+    binary
 }
 
 fn written(file: &Path) -> Option<SystemTime> {

@@ -6,3 +6,4 @@ mod bystander;
 mod elastic;
 mod json;
 mod models;
+mod versions;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use glint::Durability;
-use glint_protocol::control::ClusterStatus;
+use glint::{Applied, Durability};
+use glint_protocol::control::{ClusterStatus, ServerState};
 use glint_server::log::LogOptions;
 use glint_tests::{cluster::Cluster, wire::Wire};
+use glint_world::disk::Operation;
 use serde_json::Value;
 
 /// Small enough that segments come and go, and snapshots are written, in a test.
@@ -121,5 +122,83 @@ async fn a_client_that_comes_to_an_adopting_master_before_any_server_is_one_of_t
     }
     assert_eq!(opened.pull_range(0..100).await.unwrap(), [3; 100]);
     assert_eq!(new.cluster(), before);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_whoever_pushes_and_pushes_go_on_by_themselves_when_there_is_room() {
+    let cluster = Cluster::durable(1, LogOptions::default()).await;
+    let (client, hasty) = (
+        cluster.client().await,
+        cluster.client_for(Duration::from_secs(1)).await,
+    );
+    // Of one partition: what waits for room is in the way of everything after it.
+    let counts = client
+        .vector::<i64>("counts", 10)
+        .partitions(1)
+        .durability(Durability::Sync)
+        .create()
+        .await
+        .unwrap();
+    counts.push_range(0, &[1; 10]).await.unwrap();
+    let disk = cluster.disk(0);
+    disk.set_room(Some(0));
+    let waiting = tokio::spawn({
+        let counts = counts.clone();
+        async move { counts.push_range(0, &[10; 10]).await }
+    });
+    cluster.wait_for(|s| s.servers[0].load.disk_full).await;
+    let hasty = hasty.open_vector::<i64>("counts").await.unwrap();
+    let error = hasty.push_range(0, &[100; 10]).await.unwrap_err();
+    assert_eq!(error.applied(), Applied::Unknown);
+    assert!(
+        error.to_string().contains("data directory is full"),
+        "{error}"
+    );
+    let seen = counts.pull_range(0..10).await.unwrap();
+    assert_eq!(seen, [11; 10], "pulls go on");
+    assert!(!waiting.is_finished());
+    disk.set_room(None);
+    waiting.await.unwrap().unwrap();
+    cluster.wait_for(|s| !s.servers[0].load.disk_full).await;
+    counts.push_range(0, &[1000; 10]).await.unwrap();
+    assert_eq!(counts.pull_range(0..10).await.unwrap(), [1011; 10]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn the_master_shows_how_far_a_server_has_read_its_directory_and_that_it_waits_for_room() {
+    let mut cluster = Cluster::durable(1, LogOptions::default()).await;
+    let client = cluster.client().await;
+    let counts = client
+        .vector::<i64>("counts", 1000)
+        .durability(Durability::Sync)
+        .create()
+        .await
+        .unwrap();
+    counts.push_range(0, &[1; 1000]).await.unwrap();
+    cluster.kill_server(0).await;
+    let disk = cluster.disk(0).clone();
+    disk.hold(Operation::Read, "log-");
+    disk.set_room(Some(0));
+    cluster.start_server(0).await;
+    let recovery = |s: &ClusterStatus| {
+        let server = &s.servers[0];
+        server
+            .recovery
+            .filter(|_| server.state == ServerState::Recovering)
+    };
+    let begun = |s: &ClusterStatus| {
+        recovery(s).is_some_and(|r| r.total_bytes > 8000 && r.done_bytes == 0 && !r.disk_full)
+    };
+    cluster.wait_for(begun).await;
+    disk.let_go(Operation::Read);
+    let read = |s: &ClusterStatus| {
+        recovery(s).is_some_and(|r| r.done_bytes == r.total_bytes && r.disk_full)
+    };
+    cluster.wait_for(read).await;
+    disk.set_room(None);
+    cluster.wait_for_servers(1).await;
+    assert_eq!(counts.pull_range(0..1000).await.unwrap(), [1; 1000]);
     cluster.stop().await;
 }

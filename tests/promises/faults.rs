@@ -12,7 +12,7 @@ use std::{
 use glint::{Client, Element, Matrix, Partitioning, Vector};
 use glint_tests::{
     cluster::Cluster,
-    proxy::{Faults, Proxy},
+    proxy::{Faults, Proxy, Suffered},
     reference::Reference,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -124,7 +124,14 @@ fn same<T: Element>(found: &[T], expected: &Reference<T>, what: &str, seed: u64)
     );
 }
 
-async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
+/// Several clients push at random through a proxy with these faults, each giving up a request after `timeout`, and in the end all
+/// values are what they must be. What happened on the way.
+async fn sums_are_exact_after(
+    pushes: usize,
+    seed: u64,
+    faults: Faults,
+    timeout: Duration,
+) -> (Suffered, u64) {
     const CLIENTS: usize = 4;
     const TASKS: usize = 4;
     let cluster = Cluster::start(2).await;
@@ -135,9 +142,11 @@ async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
         rows: Reference::new(ROWS as usize, COLS as usize),
         topics: Reference::new(ROWS as usize, COLS as usize),
     }));
-    let mut tasks = tokio::task::JoinSet::new();
+    let (mut tasks, mut clients) = (tokio::task::JoinSet::new(), Vec::new());
     for client in 0..CLIENTS {
-        let models = Models::open(&cluster.client_through(&proxy).await).await;
+        let connecting = cluster.client_with(&proxy, |options| options.request_timeout = timeout);
+        clients.push(connecting.await);
+        let models = Models::open(&clients[client]).await;
         for task in 0..TASKS {
             let (models, expected) = (models.clone(), Arc::clone(&expected));
             let mut dice = StdRng::seed_from_u64(seed ^ (client * TASKS + task) as u64);
@@ -152,11 +161,8 @@ async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
         done.unwrap();
     }
     proxy.settle().await;
+    let retries = clients.iter().map(|c| c.stats().retries).sum();
     let suffered = proxy.suffered();
-    assert!(
-        suffered.everything(),
-        "some fault never happened: {suffered:?}"
-    );
     let expected = Arc::into_inner(expected).unwrap().into_inner().unwrap();
     // Pulls suffer the same faults, and bring the same values.
     for client in [cluster.client_through(&proxy).await, cluster.client().await] {
@@ -179,18 +185,46 @@ async fn sums_are_exact_after(pushes: usize, seed: u64, faults: Faults) {
         .sum();
     assert!(repeated > 0, "no server recognised any repetition");
     cluster.stop().await;
+    (suffered, retries)
 }
+
+/// How long a client waits for an answer where none is late.
+const PATIENT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_ten_thousand_pushes_through_faults_every_sum_is_exact() {
-    sums_are_exact_after(10_000, 1, Faults::HARSH).await;
+    let (suffered, _) = sums_are_exact_after(10_000, 1, Faults::HARSH, PATIENT).await;
+    assert!(
+        suffered.everything(),
+        "some fault never happened: {suffered:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_seed_every_sum_is_exact() {
     for seed in 2..8 {
-        sums_are_exact_after(800, seed, Faults::HARSH).await;
+        let (suffered, _) = sums_are_exact_after(800, seed, Faults::HARSH, PATIENT).await;
+        assert!(
+            suffered.everything(),
+            "some fault never happened: {suffered:?}"
+        );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_come_after_a_client_has_given_the_request_up_change_nothing() {
+    let timeout = Duration::from_millis(150);
+    let faults = Faults {
+        late_answer: 0.05,
+        answer_after: timeout * 3,
+        ..Faults::NONE
+    };
+    let (suffered, retries) = sums_are_exact_after(1600, 20, faults, timeout).await;
+    let late = suffered.late_answer;
+    assert!(
+        late > 20 && retries >= late / 2,
+        "{suffered:?}, {retries} retries"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,7 @@ mod faults;
 mod following;
 mod hot;
 mod lanes;
+mod messages;
 mod models;
 mod moving;
 mod order;

@@ -59,6 +59,43 @@ fn the_table_of_errors_lists_every_code_with_its_number_status_and_retry() {
 }
 
 #[test]
+fn the_table_of_a_draft_lists_every_field_of_it() {
+    let draft = glint_protocol::ModelDraft {
+        durability: Some(glint_protocol::Durability::Sync),
+        copies: Some(3),
+        min_in_sync: Some(2),
+        ..glint_protocol::ModelDraft::new(
+            "w",
+            glint_protocol::Shape::Vector { keys: 1 },
+            ElementType::F32,
+        )
+    };
+    // Every field by name: one that is added does not compile until it is here, and is looked for on the page.
+    let glint_protocol::ModelDraft {
+        name: _,
+        shape: _,
+        element: _,
+        partitioning: _,
+        partitions: _,
+        initial: _,
+        rule: _,
+        durability: _,
+        copies: _,
+        min_in_sync: _,
+    } = &draft;
+    let json = serde_json::to_value(&draft).unwrap();
+    let fields: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
+    let mut listed: Vec<String> = table("| field of the draft |")
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    listed.sort();
+    let mut expected = fields;
+    expected.sort();
+    assert_eq!(listed, expected);
+}
+
+#[test]
 fn the_worked_push_is_byte_for_byte_what_the_codec_makes_and_its_digest_too() {
     let incarnation = Incarnation {
         model: ModelId(0x00f3_a1b2_c3d4_e5f6),

@@ -1,6 +1,8 @@
 //! The client's conveniences: buffers that combine, iterators with prefetch, handles, the blocking facade, many at once.
 
-use glint::{BufferOptions, Partitioning};
+use std::sync::{Arc, Mutex};
+
+use glint::{BufferOptions, Error, Partitioning};
 use glint_tests::cluster::Cluster;
 
 #[tokio::test]
@@ -79,13 +81,45 @@ async fn a_buffer_dropped_with_values_reports_how_many_were_lost() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client().await;
     let matrix = client.matrix::<i64>("m", 10, 3).create().await.unwrap();
-    let buffer = matrix.buffered(BufferOptions::default());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let options = || BufferOptions {
+        capacity: 8,
+        on_loss: Some(Arc::new({
+            let told = Arc::clone(&told);
+            move |values| told.lock().unwrap().push(values)
+        })),
+        ..BufferOptions::default()
+    };
+    let buffer = matrix.buffered(options());
     for row in 0..7 {
         buffer.add(row, 1, 1).await.unwrap();
     }
+    let clone = buffer.clone();
     drop(buffer);
+    assert_eq!(
+        client.stats().values_unflushed,
+        0,
+        "there is another handle"
+    );
+    drop(clone);
     assert_eq!(client.stats().values_unflushed, 7);
+    assert_eq!(*told.lock().unwrap(), [7]);
     assert_eq!(matrix.pull_row_range(0..10).await.unwrap(), [0; 30]);
+    // What was pushed and acknowledged is not lost; what could not be pushed is, and is told once.
+    let buffer = matrix.buffered(options());
+    for row in 0..10 {
+        buffer.add(row, 1, 1).await.unwrap();
+    }
+    buffer.flush().await.unwrap();
+    client.delete("m").await.unwrap();
+    for row in 0..8 {
+        buffer.add(row, 1, 1).await.unwrap();
+    }
+    let error = buffer.flush().await.unwrap_err();
+    assert!(matches!(error, Error::Gone { .. }), "{error:?}");
+    drop(buffer);
+    assert_eq!(*told.lock().unwrap(), [7, 8]);
+    assert_eq!(client.stats().values_unflushed, 15);
     cluster.stop().await;
 }
 
@@ -175,6 +209,19 @@ fn a_plain_thread_uses_the_blocking_client() {
         let matrix = client.create(client.matrix::<i32>("m", 4, 2)).unwrap();
         matrix.push_pairs(&[(3, 1)], &[7]).unwrap();
         assert_eq!(matrix.pull_rows(&[3]).unwrap(), [0, 7]);
+        let expected = [[0, 0], [0, 0], [0, 0], [0, 7]];
+        let blocks = matrix.row_blocks(3).prefetch(2);
+        let blocks = blocks.collect::<Result<Vec<_>, _>>().unwrap();
+        let starts: Vec<u64> = blocks.iter().map(|block| block.start).collect();
+        assert_eq!(starts, [0, 3]);
+        assert_eq!(blocks[1].values(), [0, 7]);
+        for (at, row) in matrix.rows_iter().prefetch(0).enumerate() {
+            assert_eq!(row.unwrap(), (at as u64, expected[at].to_vec()));
+        }
+        assert_eq!(matrix.rows_iter().count(), 4);
+        let columns = matrix.columns_iter().prefetch(3);
+        let columns: Vec<_> = columns.map(Result::unwrap).collect();
+        assert_eq!(columns, [(0, vec![0; 4]), (1, vec![0, 0, 0, 7])]);
         client.delete("m").unwrap();
         assert_eq!(client.models().unwrap().len(), 1);
     });

@@ -48,7 +48,7 @@ class Client:
             connection.request(method, path, body, {"content-type": form, "glint-protocol": "1"})
             response, self.connections[url] = connection.getresponse(), connection
             status, answer = response.status, response.read()
-            if "content-length" not in response.headers:  # the answer was cut inside its head
+            if response.headers["content-length"] != str(len(answer)):  # the answer was cut inside its head
                 raise http.client.IncompleteRead(answer)
         except BROKEN:
             self.connections.pop(url, connection).close()

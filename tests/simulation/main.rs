@@ -8,7 +8,12 @@
     reason = "a test ends where something is not as promised"
 )]
 
-use glint_tests::{schedule, simulated::Trace};
+use std::collections::BTreeMap;
+
+use glint_tests::{
+    schedule::{self, Fault},
+    simulated::Trace,
+};
 
 fn traced(seed: u64) -> (Vec<String>, schedule::Report) {
     let trace = Trace::kept();
@@ -18,6 +23,7 @@ fn traced(seed: u64) -> (Vec<String>, schedule::Report) {
 
 #[test]
 fn in_fair_weather_nothing_fails_and_nothing_is_tried_twice() {
+    let mut rounded = 0;
     for seed in 1..=10 {
         let report = schedule::run_in_fair_weather(seed, &Trace::off());
         assert_eq!(report.violation, None, "seed {seed}");
@@ -25,7 +31,9 @@ fn in_fair_weather_nothing_fails_and_nothing_is_tried_twice() {
         assert!(counts.operations >= 200, "{report:?}");
         assert_eq!((report.faults, report.retries), (0, 0), "{report:?}");
         assert_eq!(counts.refused + counts.lost, 0, "{report:?}");
+        rounded += counts.rounded;
     }
+    assert!(rounded > 100, "{rounded} rounded sums were compared");
 }
 
 #[test]
@@ -47,7 +55,8 @@ fn two_runs_from_one_seed_are_the_same_to_the_byte() {
 
 #[test]
 fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
-    let (mut operations, mut faults, mut retries, mut forgotten) = (0, 0, 0, 0);
+    let (mut operations, mut faults, mut retries, mut forgotten, mut rounded) = (0, 0, 0, 0, 0);
+    let mut kinds: BTreeMap<_, u64> = Fault::ALL.map(|kind| (kind, 0)).into();
     for seed in 1..=200 {
         let report = schedule::run(seed, &Trace::off());
         assert_eq!(
@@ -59,10 +68,15 @@ fn whatever_the_seed_nothing_acknowledged_is_lost_or_doubled() {
         faults += report.faults;
         retries += report.retries;
         forgotten += report.counts.forgotten;
+        rounded += report.counts.rounded;
+        for (kind, count) in report.kinds {
+            *kinds.entry(kind).or_default() += count;
+        }
     }
     // What clients are told of losses is rare: only `async` models with one copy lose anything, and only with their machine.
     assert!(
-        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 5,
-        "{operations} operations, {faults} faults, {retries} retries, {forgotten} forgotten"
+        operations > 20_000 && faults > 300 && retries > 1000 && forgotten > 5 && rounded > 1000,
+        "{operations} operations, {faults} faults, {retries} retries, {forgotten} forgotten, {rounded} rounded"
     );
+    assert!(kinds.values().all(|&count| count > 0), "{kinds:?}");
 }

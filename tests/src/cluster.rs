@@ -15,7 +15,10 @@ use glint_server::{
     serve::Limits,
     server::{self, OnShutdown, ServerConfig},
 };
-use glint_world::{DirectoryDisk, Disk, Listener, MemoryStorage, Network, Storage, Tcp, World};
+use glint_world::{
+    DirectoryDisk, Disk, Listener, MemoryDisk, MemoryStorage, Network, Storage, Tcp, World,
+    disk::FaultyDisk,
+};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -48,6 +51,8 @@ struct Member {
     capacity_bytes: u64,
     /// Its data directory, if it has one.
     directory: Option<tempfile::TempDir>,
+    /// What is wrong with the disk of that.
+    faults: FaultyDisk,
     process: Option<Process>,
 }
 
@@ -147,6 +152,11 @@ impl Cluster {
         directory.expect("a data directory").path()
     }
 
+    /// What is wrong with the disk of a server that has a data directory, to be changed while it runs, or before it starts again.
+    pub fn disk(&self, index: usize) -> &FaultyDisk {
+        &self.servers[index].faults
+    }
+
     /// The same, where no operation may have a longer deadline, so that idle lanes are forgotten after ten times as long.
     pub async fn with_max_deadline(servers: usize, max_deadline: Duration) -> Self {
         let mut cluster = Self::prepare(servers);
@@ -192,6 +202,7 @@ impl Cluster {
                 address,
                 capacity_bytes: 1 << 30,
                 directory: None,
+                faults: FaultyDisk::new(Arc::new(MemoryDisk::default())),
                 process: None,
             });
         }
@@ -330,7 +341,10 @@ impl Cluster {
             log: self.log,
             on_shutdown: self.on_shutdown,
             disk: match &member.directory {
-                Some(directory) => Some(open(directory.path()).await),
+                Some(directory) => {
+                    let disk = open(directory.path()).await;
+                    Some(Arc::new(member.faults.over(disk)))
+                }
                 None => None,
             },
             ..ServerConfig::new(url(&self.master_address), member.capacity_bytes)

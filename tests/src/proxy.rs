@@ -128,7 +128,7 @@ impl Proxy {
                 }
                 Fate::Delay(hold) => tokio::time::sleep(hold).await,
                 Fate::Replay(hold) => self.later(address, request.clone(), hold),
-                Fate::Pass | Fate::CutReply(_) | Fate::Twice => {}
+                Fate::Pass | Fate::CutReply(_) | Fate::Twice | Fate::LateAnswer(_) => {}
             }
             let upstream = match &mut server {
                 Some(upstream) => upstream,
@@ -141,6 +141,9 @@ impl Proxy {
             if let Fate::CutReply(at) = fate {
                 answers.write_all(&answer[..part(&answer, at)]).await?;
                 return Ok(());
+            }
+            if let Fate::LateAnswer(after) = fate {
+                tokio::time::sleep(after).await;
             }
             answers.write_all(&answer).await?;
         }

@@ -23,6 +23,7 @@ mod truth;
 mod work;
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::simulated::{Dice, Trace};
 use cluster::{Cluster, MASTER, Role};
 use faults::Faults;
+pub use plan::Fault;
 use plan::{Clocks, Plan};
 use truth::Truth;
 pub use truth::{Counts, Violation, Wrong};
@@ -54,6 +56,8 @@ pub struct Report {
     pub counts: Counts,
     /// How many faults there were.
     pub faults: u64,
+    /// How many of each kind met something that they could harm.
+    pub kinds: BTreeMap<Fault, u64>,
     /// How often requests of clients were sent again.
     pub retries: u64,
     /// Simulated time that passed.
@@ -131,6 +135,7 @@ async fn schedule(seed: u64, plan: Plan, trace: &Trace) -> Report {
         seed,
         counts: truth.counts(),
         faults: faults.count,
+        kinds: faults.kinds,
         retries,
         time: start.elapsed(),
         violation: truth.violation(),

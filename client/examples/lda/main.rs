@@ -278,7 +278,7 @@ async fn train(
         return Ok(true);
     };
     println!("; reference lda {reference:.0}");
-    let good = reached >= reference - reference.abs() * flags.tolerance / 100.0;
+    let good = is_good(reached, reference, flags.tolerance);
     if !good {
         eprintln!(
             "worse than the reference by over {} %: try more --sweeps",
@@ -286,6 +286,11 @@ async fn train(
         );
     }
     Ok(good)
+}
+
+/// Whether a log-likelihood is at most so many percent worse than the reference.
+fn is_good(reached: f64, reference: f64, tolerance: f64) -> bool {
+    reached >= reference - reference.abs() * tolerance / 100.0
 }
 
 /// Whether the training shall end.
@@ -344,4 +349,24 @@ async fn likelihood_of_words(likelihood: &Likelihood, model: &Model) -> Result<f
         })
         .await?;
     Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_worse_than_the_reference_by_more_than_the_tolerance_is_not_good() {
+        for (reached, good) in [
+            (-655_858.0, true),
+            (-600_000.0, true),
+            (-659_137.0, true),
+            (-659_138.0, false),
+            (-700_000.0, false),
+            (f64::NAN, false),
+            (f64::NEG_INFINITY, false),
+        ] {
+            assert_eq!(is_good(reached, -655_858.0, 0.5), good, "{reached}");
+        }
+    }
 }

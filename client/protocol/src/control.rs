@@ -120,6 +120,9 @@ pub struct RecoveryProgress {
     pub done_bytes: u64,
     /// Bytes of all of them.
     pub total_bytes: u64,
+    /// Whether its disk has no room for what is written at the end of it: the server waits for that.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// A server to the master, at its start and whenever the master says that it does not know it: `POST /v1/servers/register`.
@@ -210,6 +213,9 @@ pub struct ServerLoad {
     /// How many of those have come, and of copies that have come as a whole and are not in sync yet.
     #[serde(default)]
     pub arrived_bytes: u64,
+    /// Whether the disk of its data directory is full: pushes to models that are not `memory` wait for room.
+    #[serde(default)]
+    pub disk_full: bool,
 }
 
 /// A server to the master, again and again: `POST /v1/servers/heartbeat`. The answer is `{}`, or `not_registered`.

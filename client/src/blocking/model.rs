@@ -111,6 +111,22 @@ impl<T: Element> Matrix<T> {
             runtime: Arc::clone(&self.runtime),
         }
     }
+
+    /// Goes through the matrix row by row, blocks of about 1 MiB pulled ahead.
+    pub fn rows_iter(&self) -> Rows<T> {
+        Rows {
+            inner: self.inner.rows_iter(),
+            runtime: Arc::clone(&self.runtime),
+        }
+    }
+
+    /// Goes through the matrix column by column, the next one pulled ahead. Each is pulled from all partitions.
+    pub fn columns_iter(&self) -> Columns<T> {
+        Columns {
+            inner: self.inner.columns_iter(),
+            runtime: Arc::clone(&self.runtime),
+        }
+    }
 }
 
 /// Combines updates of a vector: [`crate::BufferedVector`] without async.
@@ -157,5 +173,64 @@ impl<T: Element> Iterator for RowBlocks<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.runtime.wait(self.inner.next()).transpose()
+    }
+}
+
+impl<T: Element> RowBlocks<T> {
+    /// How many blocks are pulled ahead of the one in hand: 1 unless said otherwise.
+    #[must_use]
+    pub fn prefetch(mut self, blocks: usize) -> Self {
+        self.inner = self.inner.prefetch(blocks);
+        self
+    }
+}
+
+/// Rows one by one, in order, each with its index: [`crate::Rows`] as an iterator.
+#[derive(Debug)]
+pub struct Rows<T: Element> {
+    pub(super) inner: crate::Rows<T>,
+    pub(super) runtime: Arc<Runtime>,
+}
+
+impl<T: Element> Rows<T> {
+    /// How many blocks of rows (about 1 MiB each) are pulled ahead: 1 unless said otherwise.
+    #[must_use]
+    pub fn prefetch(mut self, blocks: usize) -> Self {
+        self.inner = self.inner.prefetch(blocks);
+        self
+    }
+}
+
+impl<T: Element> Iterator for Rows<T> {
+    type Item = Result<(u64, Vec<T>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.runtime.wait(self.inner.next()).transpose()?;
+        Some(row.map(|(index, values)| (index, values.to_vec())))
+    }
+}
+
+/// Columns one by one, in order, each with its index: [`crate::Columns`] as an iterator.
+#[derive(Debug)]
+pub struct Columns<T: Element> {
+    pub(super) inner: crate::Columns<T>,
+    pub(super) runtime: Arc<Runtime>,
+}
+
+impl<T: Element> Columns<T> {
+    /// How many columns are pulled ahead: 1 unless said otherwise.
+    #[must_use]
+    pub fn prefetch(mut self, columns: usize) -> Self {
+        self.inner = self.inner.prefetch(columns);
+        self
+    }
+}
+
+impl<T: Element> Iterator for Columns<T> {
+    type Item = Result<(u32, Vec<T>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let column = self.runtime.wait(self.inner.next()).transpose()?;
+        Some(column.map(|(index, values)| (index, values.to_vec())))
     }
 }

@@ -280,7 +280,8 @@ impl Round<'_> {
         if let Trouble::Refused(body) = trouble
             && !matches!(body.code.retry(), Retry::Later | Retry::FreshMap)
         {
-            self.failure = Some(Error::Refused(Box::new(body.clone())));
+            let url = bundle.server.connections.url().to_string();
+            self.failure = Some(Error::refusal(body.clone(), url));
             return;
         }
         if matches!(trouble, Trouble::Moved) {

@@ -284,7 +284,11 @@ impl Group {
     /// A refusal that another attempt would not change.
     fn refused(&self, body: ErrorBody) -> Verdict {
         match self.doubt() {
-            Applied::No => Verdict::Failed(Error::Refused(Box::new(body)), LaneEnd::Keep),
+            Applied::No => {
+                let (holder, _) = self.model.holder(self.partition);
+                let url = holder.connections.url().to_string();
+                Verdict::Failed(Error::refusal(body, url), LaneEnd::Keep)
+            }
             // An earlier copy may still be on its way, and nothing here settles it.
             Applied::Unknown => Verdict::Failed(self.unknown(body.to_string()), LaneEnd::Replace),
         }

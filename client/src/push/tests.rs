@@ -7,7 +7,7 @@ use glint_world::Random;
 use tokio::time::Instant;
 
 use crate::{
-    Applied, Error, Vector,
+    Applied, BufferOptions, ClientOptions, Error, Vector,
     testing::{Fake, Fault},
 };
 
@@ -393,4 +393,67 @@ async fn a_push_to_a_lost_partition_fails_at_once_though_its_server_never_answer
         began.elapsed()
     );
     vector.push(&[9], &[5]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_in_flight_are_bounded_and_what_waited_for_room_was_never_sent() {
+    let fake = Fake::new(10, 1);
+    let options = ClientOptions {
+        lanes: 1,
+        deadline: Duration::from_secs(20),
+        request_timeout: Duration::from_secs(2),
+        request_bytes: 4096,
+        // Each push counts for 1 KiB, however small it is.
+        in_flight_bytes: 4096,
+        ..ClientOptions::default()
+    };
+    let client = fake.builder().options(options).connect().await.unwrap();
+    let vector: Vector<i64> = client.open_vector("v").await.unwrap();
+    fake.fail(vec![Fault::Silence; 100]);
+    let pushes = (0..10).map(|_| {
+        let vector = vector.clone();
+        tokio::spawn(async move { vector.push(&[3], &[1]).await })
+    });
+    let pushes: Vec<_> = pushes.collect();
+    let mut waited = 0;
+    for push in pushes {
+        let error = push.await.unwrap().unwrap_err();
+        if error.to_string().contains("too many pushes are in flight") {
+            assert_eq!(error.applied(), Applied::No, "{error}");
+            waited += 1;
+        }
+    }
+    assert_eq!(waited, 6, "four of 1 KiB each may be in flight");
+    // The room comes back.
+    fake.state().faults.clear();
+    for _ in 0..20 {
+        vector.push(&[4], &[1]).await.unwrap();
+    }
+    assert_eq!(vector.pull(&[4]).await.unwrap(), [20]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffer_has_so_many_pushes_out_and_then_adding_waits_and_loses_nothing() {
+    let fake = Fake::new(10, 1);
+    let vector = vector(&fake).await;
+    let late = Duration::from_secs(5);
+    fake.fail([Fault::Late(late)]);
+    let buffer = vector.buffered(BufferOptions {
+        capacity: 1,
+        max_in_flight: 2,
+        ..BufferOptions::default()
+    });
+    let began = Instant::now();
+    for key in 0..2 {
+        buffer.add(key, 1).await.unwrap();
+    }
+    assert!(began.elapsed() < late, "two may be out");
+    let waits = tokio::time::timeout(late / 2, buffer.add(2, 1)).await;
+    assert!(waits.is_err(), "a third was begun");
+    // That call was dropped, and the value is held.
+    assert_eq!(buffer.held(), 1);
+    buffer.add(3, 1).await.unwrap();
+    assert!(began.elapsed() >= late, "{:?}", began.elapsed());
+    buffer.flush().await.unwrap();
+    assert_eq!(vector.pull_range(0..5).await.unwrap(), [1, 1, 1, 1, 0]);
 }

@@ -105,6 +105,15 @@ fn show(status: &ClusterStatus) -> anyhow::Result<String> {
             silent.join(", ")
         )?;
     }
+    let full: Vec<_> = status.servers.iter().filter(|s| is_full(s)).collect();
+    if !full.is_empty() {
+        let names: Vec<_> = full.iter().map(|s| s.id.to_string()).collect();
+        writeln!(
+            text,
+            "\nThe disk of {} is full: pushes to its models that are not `memory` wait. Make room; they go on by themselves.",
+            names.join(", ")
+        )?;
+    }
     for refused in &status.refused {
         writeln!(
             text,
@@ -256,11 +265,21 @@ fn write_losses(text: &mut String, model: &ModelSummary) -> std::fmt::Result {
 /// How far a recovery is, for people.
 fn progress(recovery: Option<RecoveryProgress>) -> String {
     match recovery {
+        Some(p) if p.disk_full => "recovering, disk full".to_owned(),
         Some(p) if p.total_bytes > 0 => {
             let percent = p.done_bytes.min(p.total_bytes) as f64 * 100.0 / p.total_bytes as f64;
             format!("recovering {percent:.0} % of {}", Size(p.total_bytes))
         }
         _ => "recovering".to_owned(),
+    }
+}
+
+/// Whether a server waits for room on its disk.
+fn is_full(server: &ServerSummary) -> bool {
+    match server.state {
+        ServerState::Alive => server.load.disk_full,
+        ServerState::Recovering => server.recovery.is_some_and(|recovery| recovery.disk_full),
+        ServerState::Silent | ServerState::Left => false,
     }
 }
 
@@ -285,6 +304,11 @@ fn server_table(servers: &[ServerSummary]) -> String {
             ServerState::Silent => format!("silent {}", span(server.silent_ms)),
             ServerState::Left => format!("left {}", span(server.silent_ms)),
             ServerState::Recovering => progress(server.recovery),
+        };
+        let state = if is_full(server) && server.state == ServerState::Alive {
+            format!("{state}, disk full")
+        } else {
+            state
         };
         let state = match server.drain {
             Some(DrainState::Drained) => format!("{state}, drained"),
@@ -477,6 +501,62 @@ mod tests {
             "987",
             "1.0 KiB",
             "4321",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_shows_how_far_it_is_and_a_full_disk_what_to_do() {
+        let read = RecoveryProgress {
+            done_bytes: 1 << 20,
+            total_bytes: 4 << 20,
+            disk_full: false,
+        };
+        assert_eq!(progress(Some(read)), "recovering 25 % of 4.0 MiB");
+        assert_eq!(progress(None), "recovering");
+        let waits = RecoveryProgress {
+            disk_full: true,
+            ..read
+        };
+        let full = |id: &str, state, recovery| ServerSummary {
+            id: ServerId(id.into()),
+            url: "http://127.0.0.1:1".into(),
+            state,
+            silent_ms: 0,
+            capacity_bytes: 1,
+            placed_bytes: 1,
+            load: ServerLoad {
+                disk_full: true,
+                ..ServerLoad::default()
+            },
+            durable: true,
+            recovery,
+            copies: 1,
+            holds: 1,
+            drain: None,
+            labels: Labels::default(),
+            busiest: Vec::new(),
+        };
+        let status = ClusterStatus {
+            cluster: Some(ClusterId(1)),
+            term: Term(1),
+            version: String::new(),
+            servers: vec![
+                full("s1", ServerState::Alive, None),
+                full("s2", ServerState::Recovering, Some(waits)),
+                full("s3", ServerState::Silent, None),
+            ],
+            models: vec![],
+            transfers: Transfers::default(),
+            refused: vec![],
+            adoption: None,
+        };
+        let text = show(&status).unwrap();
+        for part in [
+            "alive, disk full",
+            "recovering, disk full",
+            "The disk of s1, s2 is full",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -10,6 +10,7 @@ use axum::{
 };
 use futures_util::FutureExt;
 use glint_protocol::{ErrorCode, PROTOCOL_VERSION, VERSION_HEADER};
+use http::{HeaderName, HeaderValue};
 
 use super::{Failure, body::Bodies};
 
@@ -44,7 +45,17 @@ async fn unknown_method(request: Request) -> Failure {
     )
 }
 
+/// Says in every answer which version this side speaks.
 async fn guard(request: Request, next: Next) -> Response {
+    static VERSION: HeaderValue = HeaderValue::from_static("1");
+    debug_assert_eq!(VERSION.as_bytes(), PROTOCOL_VERSION.to_string().as_bytes());
+    let mut response = answer(request, next).await;
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static(VERSION_HEADER), VERSION.clone());
+    response
+}
+
+async fn answer(request: Request, next: Next) -> Response {
     if let Some(version) = request.headers().get(VERSION_HEADER)
         && version.as_bytes() != PROTOCOL_VERSION.to_string().as_bytes()
     {
@@ -123,6 +134,7 @@ mod tests {
             .await
             .unwrap();
         let status = response.status();
+        assert_eq!(response.headers()[VERSION_HEADER], "1", "{path}");
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         if status.is_success() {
             return Ok(bytes.to_vec());

@@ -53,8 +53,8 @@ impl Kind {
 ///
 /// Layout: magic 0 (u32), kind 4 (u8), reserved 5, sections 6 (u16), payload length 8 (u32), payload checksum 12 (u32),
 /// offset 16, synced 24, model 32 (u64 each), generation 40 (u32), partition 44 (u32), epoch 48, position 56, previous
-/// epoch 64, boot 72, lane birth 80, lane random 88, number 96 (u64 each), digest 104 (u32), reserved 108 to 123,
-/// checksum 124 (u32).
+/// epoch 64, boot 72, lane birth 80, lane random 88, number 96 (u64 each), digest 104 (u32), after a loss 108 (u32: 1
+/// if so), last known number 112 (u64), reserved 120 to 123, checksum 124 (u32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// What it does.
@@ -75,6 +75,8 @@ pub struct Header {
     pub lane: LaneId,
     /// Of an update or a skip: the lane's number.
     pub number: Number,
+    /// Of an update or a skip that came after a loss: the last number of the lane that was known then.
+    pub after_loss: Option<Number>,
     /// Of an update: the client's digest of the sections.
     pub digest: u32,
     /// Of an update: how many sections the payload has.
@@ -114,6 +116,7 @@ impl Header {
                 random: 0,
             },
             number: Number(0),
+            after_loss: None,
             digest: 0,
             sections: 0,
             length: payload.len() as u32,
@@ -150,6 +153,10 @@ impl Header {
         put(88, &self.lane.random.to_le_bytes());
         put(96, &self.number.0.to_le_bytes());
         put(104, &self.digest.to_le_bytes());
+        if let Some(last) = self.after_loss {
+            put(108, &1_u32.to_le_bytes());
+            put(112, &last.0.to_le_bytes());
+        }
         let sum = checksum([&salt.to_le_bytes()[..], &out[..124]]);
         out[124..].copy_from_slice(&sum.to_le_bytes());
         out
@@ -185,6 +192,7 @@ impl Header {
                 random: u64_at(bytes, 88),
             },
             number: Number(u64_at(bytes, 96)),
+            after_loss: (u32_at(bytes, 108) != 0).then(|| Number(u64_at(bytes, 112))),
             digest: u32_at(bytes, 104),
             sections: u16::from_le_bytes([bytes[6], bytes[7]]),
             length,
@@ -246,6 +254,7 @@ mod tests {
                 random: of(9),
             },
             number: Number(of(10)),
+            after_loss: seed.is_multiple_of(2).then(|| Number(of(17))),
             digest: of(11) as u32,
             sections: of(12) as u16,
             length: (of(13) as usize % MAX_PAYLOAD) as u32,

@@ -23,11 +23,15 @@ pub(crate) fn apply(
     header: &Header,
     payload: &[u8],
 ) -> Result<(), String> {
-    let (lane, number) = (header.lane, header.number);
+    let (lane, number, after_loss) = (header.lane, header.number, header.after_loss);
     let mut lanes = Vec::new();
     let checked;
     let record = match header.kind {
-        Kind::Skip => Record::Skip { lane, number },
+        Kind::Skip => Record::Skip {
+            lane,
+            number,
+            after_loss,
+        },
         Kind::Evict => {
             lanes.extend(decode_lanes(payload));
             Record::Evict { lanes: &lanes }
@@ -54,6 +58,7 @@ pub(crate) fn apply(
             Record::Update {
                 lane,
                 number,
+                after_loss,
                 digest: header.digest,
                 sections: &checked.sections,
             }

@@ -24,15 +24,17 @@ use crate::partition::{
     ledger::{Entry, Mark},
 };
 
-/// The version of the format. In the first, the checksum of a block covered its content alone.
-pub const VERSION: u32 = 2;
+/// The version of the format. In the first, the checksum of a block covered its content alone; before the third, a ledger had no
+/// losses.
+pub const VERSION: u32 = 3;
 /// The file of a snapshot that was replaced, to be written over as the next one.
 pub const SPARE: &str = "snapshot-spare.partial";
 const PREFIX: &str = "snapshot-";
 const LOST: &str = "lost-";
 /// Bytes before each block: its length (u32) and its checksum (u32).
 const BLOCK_HEADER: usize = 8;
-/// Bytes of a ledger's entry: birth 0, random 8, number 16 (u64 each), digest 24 (u32), mark 28 (u32: 1 applied, 2 skipped).
+/// Bytes of a ledger's entry: birth 0, random 8, number 16 (u64 each), digest 24 (u32), mark 28 (u32: 1 applied, 2 skipped). After all of
+/// them come, in the same form, lanes whose last number came after a loss (mark 3), with the last number that was known then.
 const ENTRY_BYTES: usize = 32;
 
 /// What a snapshot is of.
@@ -152,43 +154,60 @@ impl Blocks {
     }
 }
 
+/// The version in which a ledger can be written: programs of before know all but losses.
+pub fn version_for(ledger: &Ledger) -> u32 {
+    match ledger.losses().next() {
+        Some(_) => VERSION,
+        None => 2,
+    }
+}
+
 pub(crate) fn encode_ledger(ledger: &Ledger) -> Bytes {
     let mut out = Vec::with_capacity(8 + ledger.len() * ENTRY_BYTES);
     out.extend_from_slice(&ledger.horizon().to_le_bytes());
-    for (lane, entry) in ledger.iter() {
+    let mut put = |lane: LaneId, number: Number, digest: u32, mark: u32| {
         out.extend_from_slice(&lane.birth.to_le_bytes());
         out.extend_from_slice(&lane.random.to_le_bytes());
-        out.extend_from_slice(&entry.number.0.to_le_bytes());
-        let (digest, mark) = match entry.mark {
-            Mark::Applied(digest) => (digest, 1_u32),
-            Mark::Skipped => (0, 2),
-        };
+        out.extend_from_slice(&number.0.to_le_bytes());
         out.extend_from_slice(&digest.to_le_bytes());
         out.extend_from_slice(&mark.to_le_bytes());
+    };
+    for (lane, entry) in ledger.iter() {
+        match entry.mark {
+            Mark::Applied(digest) => put(lane, entry.number, digest, 1),
+            Mark::Skipped => put(lane, entry.number, 0, 2),
+        }
+    }
+    for (lane, last) in ledger.losses() {
+        put(lane, last, 0, 3);
     }
     out.into()
 }
 
 pub(crate) fn decode_ledger(bytes: &[u8]) -> Option<Ledger> {
-    let (horizon, entries) = bytes.split_at_checked(8)?;
-    if !entries.len().is_multiple_of(ENTRY_BYTES) {
+    let (horizon, rows) = bytes.split_at_checked(8)?;
+    if !rows.len().is_multiple_of(ENTRY_BYTES) {
         return None;
     }
-    let entry = |bytes: &[u8]| {
+    let (mut entries, mut losses) = (Vec::with_capacity(rows.len() / ENTRY_BYTES), Vec::new());
+    for row in rows.chunks_exact(ENTRY_BYTES) {
         let lane = LaneId {
-            birth: u64_at(bytes, 0),
-            random: u64_at(bytes, 8),
+            birth: u64_at(row, 0),
+            random: u64_at(row, 8),
         };
-        let mark = match u32_at(bytes, 28) {
-            1 => Mark::Applied(u32_at(bytes, 24)),
+        let number = Number(u64_at(row, 16));
+        let mark = match u32_at(row, 28) {
+            1 => Mark::Applied(u32_at(row, 24)),
             2 => Mark::Skipped,
+            3 => {
+                losses.push((lane, number));
+                continue;
+            }
             _ => return None,
         };
-        let number = Number(u64_at(bytes, 16));
-        Some((lane, Entry { number, mark }))
-    };
-    let entries: Option<Vec<_>> = entries.chunks_exact(ENTRY_BYTES).map(entry).collect();
-    Some(Ledger::restore(u64_at(horizon, 0), entries?))
+        entries.push((lane, Entry { number, mark }));
+    }
+    Some(Ledger::restore(u64_at(horizon, 0), entries, losses))
 }
 
 /// A snapshot that is being written, beside the one that is there. The caller puts it in place by [`replace`]; until then

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::safe::SafePosition;
 pub(crate) use again::Place;
+pub(crate) use append::{FULL_PAUSE, is_full};
 pub(crate) use open::Beginning;
 
 /// A record on its way into the log.
@@ -59,6 +60,24 @@ pub struct Entry {
 )]
 pub struct LogFailure(pub(crate) Arc<str>);
 
+/// Why what was put into the log may not be safe for long.
+#[derive(Clone, Debug)]
+pub(crate) enum Stuck {
+    /// The log has failed: it never will be.
+    Failed(LogFailure),
+    /// The disk has no room for it.
+    Full,
+}
+
+/// What whoever pushes to a logged model is told while the disk is full.
+pub(crate) fn no_room() -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::StorageFull,
+        "the disk of this server's data directory is full: pulls go on, and pushes to models that are not `memory` will as \
+         soon as there is room; make room, or give it a larger disk",
+    )
+}
+
 /// The log of a server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -79,7 +98,7 @@ struct Shared {
     stream: Mutex<Stream>,
     /// Told when more was appended.
     appended: Notify,
-    /// Told when more is on the disk, or the log has failed.
+    /// Told when more is on the disk, the disk is full, or the log has failed.
     settled: Notify,
     synced: AtomicU64,
     /// Where the stream begins: what lies before was removed.
@@ -170,11 +189,7 @@ impl Log {
             return Err(ErrorBody::new(ErrorCode::Retry, failure.to_string()));
         }
         if self.shared.full.load(Ordering::Relaxed) {
-            return Err(ErrorBody::new(
-                ErrorCode::StorageFull,
-                "the disk of this server's data directory is full: pulls go on, and pushes to models that are not `memory` will as \
-                 soon as there is room; make room, or give it a larger disk",
-            ));
+            return Err(no_room());
         }
         if self.bytes() > self.shared.bound.load(Ordering::Relaxed) {
             return Err(ErrorBody::new(
@@ -255,6 +270,22 @@ impl Log {
             settled.as_mut().enable();
             if let Some(failure) = self.failure() {
                 return failure;
+            }
+            settled.await;
+        }
+    }
+
+    /// Waits until the log fails; or, if `or_full`, until the disk has no room for what is to be written.
+    pub(crate) async fn stuck(&self, or_full: bool) -> Stuck {
+        loop {
+            let settled = self.shared.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            settled.as_mut().enable();
+            if let Some(failure) = self.failure() {
+                return Stuck::Failed(failure);
+            }
+            if or_full && self.is_full() {
+                return Stuck::Full;
             }
             settled.await;
         }

@@ -95,7 +95,7 @@ pub enum MasterError {
     },
     /// Its signs of life between copies contradict each other.
     #[error(
-        "with a sign of life every {} ms, a lease of {} ms and a suspicion after {} ms copies would take each other for gone while all          is well; make the last two at least twice the first (--beacon-ms, --lease-ms, --suspicion-ms)",
+        "with a sign of life every {} ms, a lease of {} ms and a suspicion after {} ms copies would take each other for gone while all is well; make the last two at least twice the first (--beacon-ms, --lease-ms, --suspicion-ms)",
         .0.beacon_ms, .0.lease_ms, .0.suspicion_ms
     )]
     Pulse(Pulse),

@@ -35,7 +35,7 @@ pub struct Verdict {
     /// Whether it was answered from the ledger.
     pub repeated: bool,
     /// The last number of the lane that was known, when its client remembers a later one: the partition is of an `async`
-    /// model, and has forgotten updates.
+    /// model, and has forgotten updates. Repetitions of the number say it again.
     pub after_loss: Option<Number>,
 }
 
@@ -68,7 +68,11 @@ impl Partition {
         room: Result<(), ErrorBody>,
     ) -> Verdict {
         match self.judge(description, pushed, checked, room) {
-            Ok(Judgement::Repeated(outcome)) => self.verdict(outcome, true),
+            Ok(Judgement::Repeated(outcome)) => Verdict {
+                // The answer that said so may have been lost.
+                after_loss: self.ledger().after_loss(pushed.lane),
+                ..self.verdict(outcome, true)
+            },
             Ok(Judgement::New { record, after_loss }) => {
                 let outcome = match record {
                     Record::Skip { .. } => Outcome::Skipped,
@@ -204,16 +208,21 @@ impl Partition {
             }
         }
         room?;
+        let after_loss = forgotten.then_some(last);
         let record = match header.op {
-            Op::Skip => Record::Skip { lane, number },
+            Op::Skip => Record::Skip {
+                lane,
+                number,
+                after_loss,
+            },
             Op::Update | Op::Pull => Record::Update {
                 lane,
                 number,
+                after_loss,
                 digest: header.digest,
                 sections: &checked.sections,
             },
         };
-        let after_loss = forgotten.then_some(last);
         Ok(Judgement::New { record, after_loss })
     }
 

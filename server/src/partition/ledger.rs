@@ -30,14 +30,22 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     entries: BTreeMap<LaneId, Entry>,
+    /// Of lanes whose last number came after a loss: the last that was known then. Kept until the lane's next number, so that
+    /// its client hears of the loss though the first answer was lost.
+    after_loss: BTreeMap<LaneId, Number>,
     horizon: u64,
 }
 
 impl Ledger {
-    /// A ledger as it was, from its horizon and entries.
-    pub fn restore(horizon: u64, entries: impl IntoIterator<Item = (LaneId, Entry)>) -> Self {
+    /// A ledger as it was, from its horizon and entries, and the last numbers that were known of lanes before a loss.
+    pub fn restore(
+        horizon: u64,
+        entries: impl IntoIterator<Item = (LaneId, Entry)>,
+        after_loss: impl IntoIterator<Item = (LaneId, Number)>,
+    ) -> Self {
         Self {
             entries: entries.into_iter().collect(),
+            after_loss: after_loss.into_iter().collect(),
             horizon,
         }
     }
@@ -72,12 +80,34 @@ impl Ledger {
         self.entries.iter().map(|(&lane, &entry)| (lane, entry))
     }
 
-    pub(super) fn note(&mut self, lane: LaneId, number: Number, mark: Mark) {
+    /// The last number of a lane that was known before a loss, if its last one came after one.
+    pub fn after_loss(&self, lane: LaneId) -> Option<Number> {
+        self.after_loss.get(&lane).copied()
+    }
+
+    /// All such lanes, by lane.
+    pub fn losses(&self) -> impl Iterator<Item = (LaneId, Number)> + '_ {
+        self.after_loss.iter().map(|(&lane, &last)| (lane, last))
+    }
+
+    pub(super) fn note(
+        &mut self,
+        lane: LaneId,
+        number: Number,
+        mark: Mark,
+        after_loss: Option<Number>,
+    ) {
         self.entries.insert(lane, Entry { number, mark });
+        if let Some(last) = after_loss {
+            self.after_loss.insert(lane, last);
+        } else if !self.after_loss.is_empty() {
+            self.after_loss.remove(&lane);
+        }
     }
 
     pub(super) fn evict(&mut self, lanes: &[LaneId]) {
         for lane in lanes {
+            self.after_loss.remove(lane);
             if self.entries.remove(lane).is_some() {
                 self.horizon = self.horizon.max(lane.birth);
             }

@@ -132,8 +132,38 @@ pub(super) struct Paced {
     requests: u64,
     /// Since when a write waits for the peer.
     stalled: Option<Instant>,
+    /// How fast the body of a request comes, and the answer goes, since it was first waited for.
+    arrives: Option<Flow>,
+    leaves: Option<Flow>,
     /// Rings at times, so that what has waited too long is looked at.
     bell: Pin<Box<Sleep>>,
+}
+
+/// Bytes per second that a peer must at least send of a request's body, and read of an answer, while there is hardly any room for
+/// others: as fast as a request of the usual size, 1 MiB, must come to be there in the 30 s that it may take.
+const LEAST_RATE: u64 = 32 << 10;
+
+/// What has passed since when.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Flow {
+    fn begins() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether it has been slower than it may be, for so long.
+    fn drips(&self, allowed: Duration) -> bool {
+        let passed = self.since.elapsed();
+        let least = passed.as_millis() * u128::from(LEAST_RATE) / 1000;
+        passed >= allowed && u128::from(self.bytes) < least
+    }
 }
 
 /// How often a stream that waits looks whether it has waited too long.
@@ -155,6 +185,8 @@ impl Paced {
             waiting: Some((Waiting::Head, Instant::now())),
             requests: 0,
             stalled: None,
+            arrives: None,
+            leaves: None,
             bell: Box::pin(tokio::time::sleep(TICK)),
         }
     }
@@ -165,24 +197,47 @@ impl Paced {
             Waiting::Idle => self.limits.idle,
             Waiting::Body => self.limits.stall,
         };
-        let crowded = self.room.available_permits() * 8 < self.limits.connections;
-        if crowded {
+        self.at_most(limit)
+    }
+
+    /// Whether most places are taken.
+    fn is_crowded(&self) -> bool {
+        self.room.available_permits() * 8 < self.limits.connections
+    }
+
+    /// A limit as it is now.
+    fn at_most(&self, limit: Duration) -> Duration {
+        if self.is_crowded() {
             limit.min(self.limits.crowded)
         } else {
             limit
         }
     }
 
-    /// Fails when `since` is longer ago than `allowed` says; else has the task woken later.
+    /// Whether a peer keeps others out by being slow.
+    fn drips(&self, flow: Option<Flow>) -> bool {
+        self.is_crowded() && flow.is_some_and(|flow| flow.drips(self.limits.crowded))
+    }
+
+    /// Notes that another request has come, if one has.
+    fn look_for_another(&mut self) {
+        let requests = self.activity.requests.load(Ordering::Relaxed);
+        if self.requests != requests {
+            self.requests = requests;
+            self.waiting = None;
+            (self.arrives, self.leaves) = (None, None);
+        }
+    }
+
+    /// Fails when it is too late; else has the task woken later.
     fn check(
         &mut self,
         cx: &mut Context<'_>,
-        since: Instant,
-        allowed: impl Fn(&Self) -> Duration,
+        is_late: impl Fn(&Self) -> bool,
         what: &'static str,
     ) -> Poll<io::Error> {
         loop {
-            if since.elapsed() >= allowed(self) {
+            if is_late(self) {
                 return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what));
             }
             if self.bell.as_mut().poll(cx).is_pending() {
@@ -218,9 +273,18 @@ impl Paced {
             return wrote;
         }
         let since = *self.stalled.get_or_insert_with(Instant::now);
-        let stall = self.limits.stall;
-        self.check(cx, since, |_| stall, "the peer does not read the answer")
+        let leaves = Some(*self.leaves.get_or_insert_with(Flow::begins));
+        let is_late =
+            |this: &Self| since.elapsed() >= this.at_most(this.limits.stall) || this.drips(leaves);
+        self.check(cx, is_late, "the peer does not read the answer")
             .map(Err)
+    }
+
+    /// Notes what was written of an answer.
+    fn left(&mut self, wrote: &Poll<io::Result<usize>>) {
+        if let (Some(flow), Poll::Ready(Ok(bytes))) = (&mut self.leaves, wrote) {
+            flow.bytes += *bytes as u64;
+        }
     }
 }
 
@@ -233,10 +297,10 @@ impl AsyncRead for Paced {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        let requests = this.activity.requests.load(Ordering::Relaxed);
-        if this.requests != requests {
-            this.requests = requests;
-            this.waiting = None;
+        this.look_for_another();
+        let came = (buffer.filled().len() - before) as u64;
+        if let Some(flow) = &mut this.arrives {
+            flow.bytes += came;
         }
         let is_body = matches!(this.waiting, Some((Waiting::Body, _)));
         if this.activity.answering.load(Ordering::Relaxed) {
@@ -250,20 +314,18 @@ impl AsyncRead for Paced {
                 _ => Instant::now(),
             };
             this.waiting = Some((Waiting::Body, since));
+            let arrives = Some(*this.arrives.get_or_insert_with(Flow::begins));
+            let is_late =
+                |this: &Self| since.elapsed() >= this.allowed(Waiting::Body) || this.drips(arrives);
             return this
-                .check(
-                    cx,
-                    since,
-                    |this| this.allowed(Waiting::Body),
-                    "the body of a request did not arrive in time",
-                )
+                .check(cx, is_late, "the body of a request did not arrive in time")
                 .map(Err);
         }
         if is_body {
             this.waiting = None;
         }
         if read.is_ready() {
-            if buffer.filled().len() > before && !matches!(this.waiting, Some((Waiting::Head, _))) {
+            if came > 0 && !matches!(this.waiting, Some((Waiting::Head, _))) {
                 this.waiting = Some((Waiting::Head, Instant::now()));
             }
             return read;
@@ -275,13 +337,9 @@ impl AsyncRead for Paced {
         let (waiting, since) = *this
             .waiting
             .get_or_insert_with(|| (Waiting::Idle, Instant::now()));
-        this.check(
-            cx,
-            since,
-            |this| this.allowed(waiting),
-            "no request arrived in time",
-        )
-        .map(Err)
+        let is_late = |this: &Self| since.elapsed() >= this.allowed(waiting);
+        this.check(cx, is_late, "no request arrived in time")
+            .map(Err)
     }
 }
 
@@ -293,7 +351,9 @@ impl AsyncWrite for Paced {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.look_for_another();
         this.not_idle();
+        this.left(&wrote);
         this.check_write(cx, wrote)
     }
 
@@ -304,7 +364,9 @@ impl AsyncWrite for Paced {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
+        this.look_for_another();
         this.not_idle();
+        this.left(&wrote);
         this.check_write(cx, wrote)
     }
 

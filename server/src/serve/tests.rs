@@ -1,6 +1,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
-use axum::routing::get;
+use axum::routing::{get, post};
 use glint_world::BoxFuture;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -73,6 +73,7 @@ fn router() -> Router {
             }),
         )
         .route("/never", get(std::future::pending::<String>))
+        .route("/body", post(async |body: String| body.len().to_string()))
         .route("/large", get(|| async { "x".repeat(1 << 20) }))
 }
 
@@ -153,21 +154,106 @@ async fn a_kept_connection_lives_while_it_is_used_and_is_closed_when_idle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_read_its_answer_is_cut_off() {
-    let doors = Doors::new(
-        Limits {
-            connections: 1,
-            ..FEW
-        },
-        router(),
-    );
-    let mut deaf = doors.open();
-    send(&mut deaf, "/large").await;
-    let mut other = doors.open();
-    let start = Instant::now();
-    send(&mut other, "/").await;
-    assert!(reads(&mut other, "hello").await);
-    assert!(start.elapsed() >= FEW.stall && start.elapsed() < FEW.stall * 2);
+async fn a_peer_that_does_not_read_its_answer_is_cut_off_sooner_where_others_wait() {
+    for (connections, limit) in [(1, FEW.crowded), (100, FEW.stall)] {
+        let doors = Doors::new(Limits { connections, ..FEW }, router());
+        let mut deaf = doors.open();
+        send(&mut deaf, "/large").await;
+        let start = Instant::now();
+        // All that was written is still there to be read, but no more.
+        tokio::time::sleep(limit - Duration::from_millis(500)).await;
+        assert!(deaf.write_all(b"x").await.is_ok(), "{connections}");
+        let mut other = doors.open();
+        send(&mut other, "/").await;
+        assert!(reads(&mut other, "hello").await);
+        while deaf.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(start.elapsed() < limit * 3, "never cut off");
+        }
+        assert!(start.elapsed() >= limit, "{:?}", start.elapsed());
+    }
+}
+
+/// A peer that sends a body, or reads an answer, in drops, until it is cut off or has all; how long that took, and whether it
+/// has all.
+async fn drips(connections: usize, reads: bool, drop: usize) -> (Duration, bool) {
+    let doors = Doors::new(Limits { connections, ..FEW }, router());
+    let mut stream = doors.open();
+    let (start, all) = (Instant::now(), 200 << 10);
+    let mut passed = 0;
+    if reads {
+        send(&mut stream, "/large").await;
+    } else {
+        let head = format!("POST /body HTTP/1.1\r\nhost: h\r\ncontent-length: {all}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+    }
+    while passed < all {
+        let size = drop.min(all - passed);
+        let alive = if reads {
+            stream.read_exact(&mut vec![0; size]).await.is_ok()
+        } else {
+            stream.write_all(&vec![b'x'; size]).await.is_ok()
+        };
+        if !alive {
+            return (start.elapsed(), false);
+        }
+        passed += size;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    (start.elapsed(), true)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drips_is_cut_off_where_others_wait_and_only_there() {
+    for reads in [false, true] {
+        // 10 KiB a second are too few, where there is no room: a few seconds later that shows.
+        let (took, whole) = drips(1, reads, 1 << 10).await;
+        assert!(!whole && took < Duration::from_secs(10), "{reads} {took:?}");
+        // With room they are fine, and so are 100 KiB a second without.
+        for (connections, drop) in [(100, 1 << 10), (1, 10 << 10)] {
+            let (took, whole) = drips(connections, reads, drop).await;
+            assert!(whole, "{reads} {connections}: cut off after {took:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_dripping_bodies_and_of_deaf_readers_does_not_stop_others() {
+    for deaf in [false, true] {
+        let doors = Doors::new(FEW, router());
+        let mut flood = Vec::new();
+        for _ in 0..40 {
+            let mut stream = doors.open();
+            flood.push(tokio::spawn(async move {
+                if deaf {
+                    send(&mut stream, "/large").await;
+                    let mut all = [0; 16];
+                    while stream.read_exact(&mut all).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(900)).await;
+                    }
+                } else {
+                    let head = "POST /body HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n";
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    while stream.write_all(b"x").await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(900)).await;
+                    }
+                }
+            }));
+        }
+        let start = Instant::now();
+        let mut other = doors.open();
+        send(&mut other, "/").await;
+        assert!(reads(&mut other, "hello").await);
+        // Five rounds of eight, each closed a few seconds after it was let in.
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            start.elapsed()
+        );
+        for dripping in flood {
+            dripping.await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,12 +60,13 @@ impl Payload {
         slot: &Slot,
         held: &Held,
         before: Epoch,
-        (lane, number): (LaneId, Number),
+        (lane, number, after_loss): (LaneId, Number, Option<Number>),
     ) -> Header {
         let kind = if self.skip { Kind::Skip } else { Kind::Update };
         Header {
             lane,
             number,
+            after_loss,
             digest: self.digest,
             sections: self.sections,
             length: self.bytes.len() as u32,

@@ -19,7 +19,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::state::{Slot, State};
 use crate::{
     log::{
-        Entry, Log, LogOptions,
+        Entry, Log, LogOptions, Stuck,
         record::{ALL_PARTITIONS, Header, Kind},
         snapshot::{self, About, Named},
         volume,
@@ -53,6 +53,7 @@ pub(super) async fn run(
                 Err(error) => {
                     // It may have been for want of room.
                     let _ = keeper.remove_spares().await;
+                    let _ = keeper.release().await;
                     tracing::warn!(%error, "a snapshot could not be written; trying again");
                     PAUSE
                 }
@@ -195,7 +196,7 @@ impl Keeper {
             (partition.cut(PIECE_BYTES), self.log.next_offset())
         };
         let about = About {
-            version: snapshot::VERSION,
+            version: snapshot::version_for(&cut.ledger),
             incarnation: key.0,
             partition: key.1,
             position: cut.position,
@@ -374,18 +375,32 @@ async fn drop_whole(state: &State, models: Vec<Incarnation>) -> Result<(), Error
         state.dropped().push((incarnation, at));
     }
     let failed = |error: String| ErrorBody::new(ErrorCode::StorageFailed, error);
-    log.reached(log.next_offset())
-        .await
-        .map_err(|failure| failed(failure.to_string()))?;
-    let _files = state.files.lock().await;
-    clear(&**disk, &models).await.map_err(|error| {
-        if is_unsynced(&error) {
-            log.fail(&error);
+    let cleared = async || {
+        let _files = state.files.lock().await;
+        clear(&**disk, &models).await.map_err(|error| {
+            if is_unsynced(&error) {
+                log.fail(&error);
+            }
+            failed(format!(
+                "files of a dropped model cannot be removed: {error}"
+            ))
+        })
+    };
+    tokio::select! {
+        biased;
+        reached = log.reached(log.next_offset()) => {
+            reached.map_err(|failure| failed(failure.to_string()))?;
         }
-        failed(format!(
-            "files of a dropped model cannot be removed: {error}"
-        ))
-    })?;
+        Stuck::Full = log.stuck(true) => {
+            // Room for it may come of these very files. Whatever a start would find of the model without them, the master, which
+            // has told that it is to be dropped, tells so again.
+            cleared().await?;
+            log.reached(log.next_offset())
+                .await
+                .map_err(|failure| failed(failure.to_string()))?;
+        }
+    }
+    cleared().await?;
     state.dropped().retain(|(i, _)| !models.contains(i));
     Ok(())
 }

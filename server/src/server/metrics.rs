@@ -91,6 +91,12 @@ pub(super) fn text(state: &State) -> String {
             read(&state.counters.level_by_state),
         ),
         (
+            "disk_full",
+            "gauge",
+            "Whether the disk of its data directory is full: pushes to models that are not `memory` wait for room.",
+            u64::from(load.disk_full),
+        ),
+        (
             "registered",
             "gauge",
             "Whether it has registered with the master since its start.",

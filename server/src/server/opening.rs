@@ -1,9 +1,10 @@
 //! Opening the data directory at the start: whose it is, what it has, and a log that goes on from there. Meanwhile the master
-//! is told how far that is, and requests are answered `retry`.
+//! is told how far that is, and requests are answered `retry`. Where the disk is full, it is waited for.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError},
+    io,
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use glint_protocol::{
     Incarnation,
     control::{Recovering, RecoveryProgress},
 };
-use glint_world::Disk;
+use glint_world::{Disk, disk::is_unsynced};
 use serde::Deserialize;
 use tokio::{sync::watch, time::Instant};
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     log::{
-        Beginning, Log, LogOptions,
+        Beginning, FULL_PAUSE, Log, LogOptions, is_full,
         recovery::{Recovered, recover},
         volume::Manifest,
     },
@@ -34,6 +35,10 @@ use crate::{
 /// How often the master and the log are told how far the recovery is.
 const TELL_MASTER: Duration = Duration::from_millis(200);
 const TELL_LOG: Duration = Duration::from_secs(2);
+
+/// What is said while there is no room to begin the log.
+pub(super) const AWAITS_ROOM: &str = "the disk of the data directory is full: this server has read it, and waits for room before it \
+     registers and serves; make room, or give it a larger disk";
 
 #[derive(Deserialize)]
 struct Done {}
@@ -53,34 +58,17 @@ pub(super) async fn open(
     state.heard().cluster = manifest.cluster;
     let (progress, told) = watch::channel(RecoveryProgress::default());
     let began = Instant::now();
-    let recovered = tokio::select! {
+    let opened = async {
+        let recovered = recover(&state.world, disk, &manifest, &progress).await?;
+        let log = begin(state, disk, options, (&manifest, &recovered), &progress).await;
+        Ok::<_, ServerError>((recovered, log.map_err(ServerError::Disk)?))
+    };
+    let (recovered, log) = tokio::select! {
         biased;
-        recovered = recover(&state.world, disk, &manifest, &progress) => recovered?,
-        recovered = tell(state, link, told) => match recovered {},
+        opened = opened => opened?,
+        told = tell(state, link, told) => match told {},
     };
     let bytes = progress.borrow().done_bytes;
-    let files = ServerError::Disk;
-    // From here on the directory is changed.
-    manifest.store(&**disk).await.map_err(files)?;
-    keeper::clear_partial(&**disk).await.map_err(files)?;
-    keeper::clear(&**disk, &recovered.dropped)
-        .await
-        .map_err(files)?;
-    for (&key, why) in &recovered.lost {
-        tracing::error!(model = %key.0, partition = key.1, %why, "a partition is lost: its files are damaged");
-        keeper::mark(&**disk, key, why).await.map_err(files)?;
-    }
-    let beginning = Beginning {
-        manifest: manifest.clone(),
-        boot: state.boot,
-        segments: recovered.segments.clone(),
-        follows: recovered.follows,
-        start: recovered.start,
-        tail: recovered.tail.clone(),
-    };
-    let log = Log::open(&state.world, Arc::clone(disk), options, beginning)
-        .await
-        .map_err(files)?;
     let partitions: usize = recovered.models.values().map(|m| m.partitions.len()).sum();
     tracing::info!(
         volume = %volume.id, start = volume.start, clean = volume.clean, partitions, lost = recovered.lost.len(), bytes,
@@ -92,6 +80,79 @@ pub(super) async fn open(
     let _ = state.log.set(log.clone());
     *state.manifest.lock().await = Some(manifest);
     Ok(log)
+}
+
+/// Notes this start in the data directory, and begins a log that goes on from what was recovered. From here on the directory is
+/// changed.
+async fn begin(
+    state: &State,
+    disk: &Arc<dyn Disk>,
+    options: LogOptions,
+    (manifest, recovered): (&Manifest, &Recovered),
+    progress: &watch::Sender<RecoveryProgress>,
+) -> io::Result<Log> {
+    let room = Room {
+        state,
+        disk: &**disk,
+        progress,
+    };
+    room.until(|| manifest.store(&**disk)).await?;
+    keeper::clear_partial(&**disk).await?;
+    keeper::clear(&**disk, &recovered.dropped).await?;
+    for (&key, why) in &recovered.lost {
+        tracing::error!(model = %key.0, partition = key.1, %why, "a partition is lost: its files are damaged");
+        room.until(|| keeper::mark(&**disk, key, why)).await?;
+    }
+    let beginning = Beginning {
+        manifest: manifest.clone(),
+        boot: state.boot,
+        segments: recovered.segments.clone(),
+        follows: recovered.follows,
+        start: recovered.start,
+        tail: recovered.tail.clone(),
+    };
+    let (world, beginning) = (&state.world, &beginning);
+    room.until(|| Log::open(world, Arc::clone(disk), options, beginning))
+        .await
+}
+
+/// The room of a disk that is waited for.
+struct Room<'a> {
+    state: &'a State,
+    disk: &'a dyn Disk,
+    progress: &'a watch::Sender<RecoveryProgress>,
+}
+
+impl Room<'_> {
+    /// Does something as often as it takes while the disk is full, and says so meanwhile.
+    async fn until<T, F>(&self, attempt: impl Fn() -> F) -> io::Result<T>
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        let done = loop {
+            match attempt().await {
+                Err(error) if is_full(&error) && !is_unsynced(&error) => {
+                    self.lacks(&error);
+                    // What was left half written means nothing, and takes room.
+                    let _ = keeper::clear_partial(self.disk).await;
+                    tokio::time::sleep(FULL_PAUSE).await;
+                }
+                done => break done,
+            }
+        };
+        if self.state.awaits_room.swap(false, Ordering::Relaxed) {
+            tracing::info!("the disk has room again: the server goes on with its start");
+        }
+        self.progress.send_modify(|p| p.disk_full = false);
+        done
+    }
+
+    fn lacks(&self, error: &io::Error) {
+        if !self.state.awaits_room.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "{AWAITS_ROOM}");
+        }
+        self.progress.send_modify(|p| p.disk_full = true);
+    }
 }
 
 /// Tells how far it is, for ever.

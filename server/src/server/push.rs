@@ -14,14 +14,15 @@ use super::{
     request::{check_distinct, put_result},
     state::{Counters, Slot, State},
 };
-use crate::safe::Deposed;
 use crate::{
     http::body::Charged,
+    log::{Stuck, no_room},
     partition::{
         Outcome, Verdict,
         check::{Checked, check},
         judge::Pushed,
     },
+    safe::Deposed,
 };
 
 /// A group that was judged.
@@ -87,7 +88,8 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
                 // Under the same lock: the log and the followers have the records of a partition in their order. A follower
                 // may have come since it was looked whether there is one.
                 let payload = payload.unwrap_or_else(|| Payload::new(body, group));
-                let record = payload.header(slot, &held, before, (lane, number));
+                let record =
+                    payload.header(slot, &held, before, (lane, number, verdict.after_loss));
                 slot.note(&mut held, record, &payload.bytes);
                 wake.wanted.set(slot.durable.is_some() || wake.wanted.get());
             } else {
@@ -142,12 +144,25 @@ impl Judged {
     }
 }
 
+/// Whether a refusal says nothing of the number, which is tried again whatever it says: it rests on nothing that could still
+/// vanish.
+fn settles_nothing(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(error) if matches!(
+        error.code,
+        ErrorCode::StorageFull | ErrorCode::NotEnoughCopies | ErrorCode::Busy | ErrorCode::Retry
+    ))
+}
+
 /// The one place where a verdict waits until what it rests on is safe; duplicates and refusals too, since they rest on
-/// the partition's state as well.
+/// the partition's state as well. Only what settles nothing is told at once: behind a record that waits for room it would
+/// otherwise never be.
 async fn settled(state: &State, judged: &mut Judged) {
     let Some(slot) = &judged.slot else {
         return;
     };
+    if settles_nothing(&judged.verdict.outcome) {
+        return;
+    }
     let may_answer = || slot.answering.may(&state.origin);
     let reached = slot
         .safe
@@ -174,20 +189,26 @@ async fn settled(state: &State, judged: &mut Judged) {
 /// # Errors
 /// `retry` when that will never be, since the log has failed: nobody knows what the disk has, so nothing is settled.
 pub(super) async fn all_settled(state: &State, judged: &mut [Judged]) -> Result<(), ErrorBody> {
-    let all = async {
-        for judged in judged {
+    for judged in judged {
+        let Some(log) = state.log.get() else {
             settled(state, judged).await;
+            continue;
+        };
+        let logged = judged.slot.as_ref().is_some_and(|s| s.durable.is_some());
+        tokio::select! {
+            biased;
+            () = settled(state, judged) => {}
+            stuck = log.stuck(logged) => match stuck {
+                Stuck::Failed(failure) => {
+                    return Err(ErrorBody::new(ErrorCode::Retry, failure.to_string()));
+                }
+                // It is in memory and will be in the log once there is room. Until then nothing is settled: whoever sends it
+                // again finds it in the ledger, and is told so when it is safe.
+                Stuck::Full => judged.verdict.outcome = Outcome::Refused(no_room()),
+            }
         }
-    };
-    let Some(log) = state.log.get() else {
-        all.await;
-        return Ok(());
-    };
-    tokio::select! {
-        biased;
-        () = all => Ok(()),
-        failure = log.failed() => Err(ErrorBody::new(ErrorCode::Retry, failure.to_string())),
     }
+    Ok(())
 }
 
 /// The answer to a push.
@@ -208,7 +229,7 @@ pub(super) fn reply(state: &State, judged: &[Judged]) -> Result<Charged, ErrorBo
         };
         let at = out.len();
         put_result(out, status, verdict.epoch, verdict.position);
-        if let Some(last) = verdict.after_loss {
+        if let Some(last) = verdict.after_loss.filter(|_| status.is_ok()) {
             ResultHeader::flag_loss(&mut out[at..], last);
         }
     }

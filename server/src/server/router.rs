@@ -1,6 +1,6 @@
 //! The server's paths.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Router,
@@ -15,7 +15,7 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 
 use super::{
-    Server, copies, json, metrics, orders, pull, push,
+    Server, copies, json, metrics, opening, orders, pull, push,
     request::Format,
     state::{Counters, State},
     status::{ServerStatus, status},
@@ -52,9 +52,14 @@ impl Server {
 }
 
 async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
-    health::readyz(
-        (!state.is_registered()).then_some("the server has not registered with the master yet"),
-    )
+    let missing = if state.is_registered() {
+        None
+    } else if state.awaits_room.load(Ordering::Relaxed) {
+        Some(opening::AWAITS_ROOM)
+    } else {
+        Some("the server has not registered with the master yet")
+    };
+    health::readyz(missing)
 }
 
 async fn show(Shared(state): Shared<Arc<State>>) -> Json<ServerStatus> {

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) log: OnceLock<Log>,
     /// Where that log is.
     pub(super) disk: Option<Arc<dyn Disk>>,
+    /// Whether the log cannot begin, since that disk is full.
+    pub(super) awaits_room: AtomicBool,
     /// Held while files of partitions are put in place or removed.
     pub(super) files: tokio::sync::Mutex<()>,
     /// What the data directory says of itself.
@@ -167,6 +169,7 @@ impl State {
             world,
             log: OnceLock::new(),
             disk: config.disk.clone(),
+            awaits_room: AtomicBool::new(false),
             files: tokio::sync::Mutex::default(),
             manifest: tokio::sync::Mutex::default(),
             volume: OnceLock::new(),
@@ -203,6 +206,11 @@ impl State {
             forwarding: Mutex::default(),
             released: Mutex::default(),
         }
+    }
+
+    /// Whether its disk has no room for what is to be written.
+    pub(super) fn disk_is_full(&self) -> bool {
+        self.awaits_room.load(Ordering::Relaxed) || self.log.get().is_some_and(Log::is_full)
     }
 
     /// Runs a task beside the requests, until [`Self::ending`].

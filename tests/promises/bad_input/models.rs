@@ -245,10 +245,14 @@ async fn a_model_that_overflows_or_exceeds_what_the_servers_hold_is_refused_with
         .unwrap_err();
     assert!(matches!(error, Error::DoesNotFit { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(
-        text.contains("huge") || text.contains("PiB") || text.contains("9007199254740992"),
-        "{text}"
-    );
+    // What it needs, what there is and where, and what to do.
+    for part in [
+        "model 'huge' needs 8.0 PiB (9007199254740992 bytes)",
+        "have 1.0 GiB free (server-0: 1.0 GiB)",
+        "add servers",
+    ] {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
     let error = by
         .client
         .matrix::<f64>("empty", 10, 0)

@@ -2,14 +2,17 @@
 
 use glint_protocol::{
     ErrorBody, Layout, ModelDraft, ModelMap, ModelSpec,
-    admin::{Adoption, ForgetServer, ResetModel},
+    admin::{Adoption, DrainServers, ForgetServer, MoveCopy, ResetModel},
     control::{
-        ClusterStatus, CreateModel, Heartbeat, Leave, Orders, Recovering, Register, Registered,
+        ClusterStatus, CreateModel, Heartbeat, Labels, Leave, Left, Orders, Recovering, Register,
+        Registered,
     },
+    copies::{ChangeCopies, Suspect},
     data::{PullRequest, PushRequest, Reply},
     frame::{Kind, Request},
     partitioner::partition_size,
 };
+use glint_world::http::Url;
 use serde::de::DeserializeOwned;
 
 use super::variants;
@@ -27,8 +30,16 @@ fn valid() -> Vec<Vec<u8>> {
         r#"{"lane":{"birth":1,"random":"a"},"number":1,"groups":[{"model":"7","generation":1,"partition":0,"epoch":1,"element":"i32","sections":[{"form":"indices","indices":[3,1],"values":[10,-20]},{"form":"range","start":2,"values":[5]}]}]}"#.into(),
         r#"{"groups":[{"model":"7","generation":1,"partition":0,"epoch":1,"element":"f64","sections":[{"form":"rows","rows":[3,1],"cols":2},{"form":"pairs","rows":[1],"columns":[0]},{"form":"range","start":2,"count":5}]}]}"#.into(),
         format!(r#"{{"cluster":"000000000000000c","heartbeat_ms":100,"orders":{orders}}}"#),
+        format!(r#"{{"orders":{orders}}}"#),
         orders,
         map_text(),
+        r#"{"from":"s1","to":"s2"}"#.into(),
+        r#"{"servers":["s1","s2"]}"#.into(),
+        r#"{"node":"n1","zone":"z1"}"#.into(),
+        r#"{"server":"s1","boot":"0000000000000001","changes":[{"incarnation":{"model":"0000000000000007","generation":1},"partition":0,"epoch":9,"revision":4,"in_sync":["s2"],"detached":["s3"]}]}"#.into(),
+        r#"{"server":"s2","boot":"0000000000000002","silent":[{"server":"s1","boot":"0000000000000001","silent_ms":260}]}"#.into(),
+        "http://glint-master.default.svc:7100/".into(),
+        "http://[::1]:7100".into(),
     ]
     .into_iter()
     .map(String::into_bytes)
@@ -108,6 +119,19 @@ pub fn forms(data: &[u8]) {
         take::<ResetModel>(&bytes);
         take::<ForgetServer>(&bytes);
         take::<Adoption>(&bytes);
+        take::<MoveCopy>(&bytes);
+        take::<DrainServers>(&bytes);
+        take::<Labels>(&bytes);
+        take::<ChangeCopies>(&bytes);
+        take::<Suspect>(&bytes);
+        take::<Left>(&bytes);
+        if let Ok(text) = std::str::from_utf8(&bytes)
+            && let Ok(url) = text.parse::<Url>()
+        {
+            assert_eq!(url.to_string().parse().as_ref(), Ok(&url));
+            // It goes into the head of every request.
+            assert!(url.authority().bytes().all(|byte| byte.is_ascii_graphic()));
+        }
     }
 }
 
@@ -141,7 +165,16 @@ mod tests {
         let pull = take::<PullRequest>(&valid[4]).unwrap();
         pull.to_frame().unwrap();
         assert!(take::<Registered>(&valid[5]).is_some());
-        assert!(take::<Orders>(&valid[6]).is_some());
-        assert!(take::<ModelMap>(&valid[7]).unwrap().is_consistent());
+        assert!(take::<Left>(&valid[6]).unwrap().orders.is_some());
+        assert!(take::<Orders>(&valid[7]).is_some());
+        assert!(take::<ModelMap>(&valid[8]).unwrap().is_consistent());
+        assert!(take::<MoveCopy>(&valid[9]).is_some());
+        assert_eq!(take::<DrainServers>(&valid[10]).unwrap().servers.len(), 2);
+        assert!(take::<Labels>(&valid[11]).unwrap().zone.is_some());
+        assert_eq!(take::<ChangeCopies>(&valid[12]).unwrap().changes.len(), 1);
+        assert_eq!(take::<Suspect>(&valid[13]).unwrap().silent.len(), 1);
+        for url in &valid[14..16] {
+            std::str::from_utf8(url).unwrap().parse::<Url>().unwrap();
+        }
     }
 }

@@ -21,8 +21,12 @@ pub struct Faults {
     pub twice: f64,
     /// The request passes, and arrives once more later, after newer ones.
     pub replay: f64,
+    /// The server acts on the request, and the answer comes when the client has given the request up and sent it again.
+    pub late_answer: f64,
     /// The longest that anything is held back.
     pub hold: Duration,
+    /// How long answers take that are late: longer than a client waits for one.
+    pub answer_after: Duration,
 }
 
 impl Faults {
@@ -35,7 +39,9 @@ impl Faults {
         late: 0.0,
         twice: 0.0,
         replay: 0.0,
+        late_answer: 0.0,
         hold: Duration::ZERO,
+        answer_after: Duration::ZERO,
     };
     /// About every fourth request suffers, in every way there is.
     pub const HARSH: Self = Self {
@@ -47,6 +53,7 @@ impl Faults {
         twice: 0.03,
         replay: 0.05,
         hold: Duration::from_millis(20),
+        ..Self::NONE
     };
     /// The server acts, and the answer is always cut.
     pub const NO_ANSWER: Self = Self {
@@ -67,6 +74,7 @@ pub(super) enum Fate {
     Late(Duration),
     Twice,
     Replay(Duration),
+    LateAnswer(Duration),
 }
 
 impl Faults {
@@ -82,6 +90,7 @@ impl Faults {
             (self.late, Fate::Late(hold)),
             (self.twice, Fate::Twice),
             (self.replay, Fate::Replay(hold)),
+            (self.late_answer, Fate::LateAnswer(self.answer_after)),
         ] {
             if dice < chance {
                 return fate;
@@ -104,6 +113,7 @@ pub struct Suffered {
     pub late: u64,
     pub twice: u64,
     pub replay: u64,
+    pub late_answer: u64,
 }
 
 impl Suffered {
@@ -118,10 +128,11 @@ impl Suffered {
             Fate::Late(_) => self.late += 1,
             Fate::Twice => self.twice += 1,
             Fate::Replay(_) => self.replay += 1,
+            Fate::LateAnswer(_) => self.late_answer += 1,
         }
     }
 
-    /// Whether every kind of fault happened: a test of faults that met none proves nothing.
+    /// Whether every kind of fault of [`Faults::HARSH`] happened: a test of faults that met none proves nothing.
     pub fn everything(&self) -> bool {
         [
             self.drop,

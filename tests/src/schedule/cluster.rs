@@ -323,7 +323,7 @@ impl Cluster {
             if let Some(life) = life.filter(|_| self.truth.is_damaged(name)) {
                 life.end(End::Process);
                 self.hosts()[name].disk.empty();
-                self.truth.damaged(name, true);
+                self.truth.damaged(name);
             }
         }
     }

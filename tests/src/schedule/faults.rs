@@ -38,6 +38,8 @@ pub(super) struct Faults {
     next: u64,
     /// How many there were.
     pub(super) count: u64,
+    /// How many of each kind met something that they could harm.
+    pub(super) kinds: BTreeMap<Fault, u64>,
     /// What is to happen to a server's disk before it starts again.
     harm: BTreeMap<String, Fault>,
     striking: bool,
@@ -54,6 +56,7 @@ impl Faults {
             steps: BTreeMap::new(),
             next: 0,
             count: 0,
+            kinds: BTreeMap::new(),
             harm: BTreeMap::new(),
             striking: true,
             admins_so_far: 100,
@@ -120,7 +123,7 @@ impl Faults {
         if failures > 5 && self.cluster.truth.is_damaged(name) {
             // It cannot start from what is left. An admin gives it another disk.
             self.cluster.hosts()[name].disk.empty();
-            self.cluster.truth.damaged(name, true);
+            self.cluster.truth.damaged(name);
         }
         let pause = if self.striking {
             let longest = *self.dice.pick(&[20, 300, 3000]);
@@ -144,11 +147,28 @@ impl Faults {
         self.cluster.trace.note("FAULT", what);
     }
 
+    fn happened(&mut self, fault: Fault) {
+        *self.kinds.entry(fault).or_default() += 1;
+    }
+
     fn strike(&mut self) {
         let plan = std::sync::Arc::clone(&self.cluster.plan);
         let weights: Vec<u64> = plan.faults.iter().map(|(_, weight)| *weight).collect();
         let fault = plan.faults[self.dice.weighted(&weights)].0;
         self.count += 1;
+        match fault {
+            // These count once they meet somebody who lives, or a disk that has something.
+            Fault::KillClient
+            | Fault::KillMaster
+            | Fault::StopMaster
+            | Fault::KillServer
+            | Fault::StopServer
+            | Fault::LoseMaster
+            | Fault::Rot
+            | Fault::Emptied
+            | Fault::Older => {}
+            _ => self.happened(fault),
+        }
         match fault {
             Fault::Cut | Fault::Sever => self.between_hosts(fault),
             Fault::Isolate => self.isolate(),
@@ -179,11 +199,11 @@ impl Faults {
                     hosts[&host].clock.leap(by.unsigned_abs() / 1000);
                 }
             }
-            Fault::KillClient => self.kill(Role::Client, End::Process),
-            Fault::KillMaster => self.kill(Role::Master, End::Process),
-            Fault::StopMaster => self.kill(Role::Master, End::Machine),
-            Fault::KillServer => self.kill(Role::Server, End::Process),
-            Fault::StopServer => self.kill(Role::Server, End::Machine),
+            Fault::KillClient => self.kill(fault, Role::Client, End::Process),
+            Fault::KillMaster => self.kill(fault, Role::Master, End::Process),
+            Fault::StopMaster => self.kill(fault, Role::Master, End::Machine),
+            Fault::KillServer => self.kill(fault, Role::Server, End::Process),
+            Fault::StopServer => self.kill(fault, Role::Server, End::Machine),
             Fault::Terminate => self.terminate(),
             Fault::Full | Fault::SyncFails | Fault::Slow => self.trouble(fault),
             Fault::LoseMaster => {
@@ -207,7 +227,7 @@ impl Faults {
         }
     }
 
-    fn kill(&mut self, role: Role, end: End) {
+    fn kill(&mut self, fault: Fault, role: Role, end: End) {
         let names = self.cluster.names(role);
         let host = self.dice.pick(&names).clone();
         if self.dice.chance(0.2)
@@ -216,22 +236,25 @@ impl Faults {
         {
             machine.back_up();
         }
-        self.kill_host(&host, end);
+        if self.kill_host(&host, end) {
+            self.happened(fault);
+        }
     }
 
-    fn kill_host(&mut self, host: &str, end: End) {
+    /// Ends the process of a host, or has it end soon; says whether it lived.
+    fn kill_host(&mut self, host: &str, end: End) -> bool {
         let (life, is_client) = {
             let hosts = self.cluster.hosts();
             (hosts[host].life.clone(), hosts[host].role == Role::Client)
         };
         let Some(life) = life.filter(|life| !life.is_over()) else {
-            return;
+            return false;
         };
         let doom = match self.dice.below(5) {
             0 => {
                 self.note(format_args!("{host} ends now: {end:?}"));
                 life.end(end);
-                return;
+                return true;
             }
             1 | 2 => Doom::Polls(self.dice.magnitude(800)),
             _ if is_client => Doom::Polls(self.dice.magnitude(800)),
@@ -241,6 +264,7 @@ impl Faults {
         life.doom(doom, end);
         let limit = self.dice.millis(1..800);
         self.later(limit, Step::Insist(life, end));
+        true
     }
 
     /// A server is told to end; if it has not after some time, it is killed.
@@ -288,6 +312,7 @@ impl Faults {
             master.disk.empty();
             master.adopts = true;
         }
+        self.happened(Fault::LoseMaster);
         self.note(format_args!(
             "the master has lost its state, and adopts what servers hold"
         ));
@@ -325,12 +350,14 @@ impl Faults {
         match fault {
             Fault::Rot => {
                 if let Some(flip) = host.disk.flip() {
-                    cluster.truth.damaged(name, flip.settled);
+                    cluster.truth.flipped(name, &flip);
+                    self.happened(fault);
                 }
             }
             Fault::Emptied => {
                 host.disk.empty();
-                cluster.truth.damaged(name, true);
+                cluster.truth.damaged(name);
+                self.happened(fault);
             }
             _ => {
                 // Whether the master knows of a later start than the copy's is not known otherwise.
@@ -338,7 +365,8 @@ impl Faults {
                     && cluster.truth.has_served_since(name, start)
                 {
                     host.disk.restore(copy);
-                    cluster.truth.damaged(name, true);
+                    cluster.truth.damaged(name);
+                    self.happened(fault);
                 }
             }
         }

@@ -20,13 +20,14 @@ pub(super) struct ModelPlan {
     pub(super) copies: u8,
     /// How many must be in sync for a push to be taken.
     pub(super) min_in_sync: u8,
-    /// Pushes are fractions whose sums are rounded: only their bits are compared, before and after a crash.
+    /// Pushes are fractions whose sums are rounded: their bits are compared with those of the same sums in the same order, where
+    /// that is known, and before and after a crash.
     pub(super) rough: bool,
 }
 
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Fault {
+pub enum Fault {
     /// No message passes between two hosts for a while.
     Cut,
     /// The connections between two hosts break, or one end vanishes.
@@ -35,10 +36,13 @@ pub(super) enum Fault {
     Storm,
     /// A clock jumps.
     Clock,
+    /// A client's process ends.
     KillClient,
+    /// The master's process ends.
     KillMaster,
     /// The master's machine stops.
     StopMaster,
+    /// A server's process ends.
     KillServer,
     /// A server's machine stops.
     StopServer,
@@ -64,6 +68,31 @@ pub(super) enum Fault {
     Lag,
     /// A server is drained for a while.
     Drain,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::Cut,
+        Self::Sever,
+        Self::Storm,
+        Self::Clock,
+        Self::KillClient,
+        Self::KillMaster,
+        Self::StopMaster,
+        Self::KillServer,
+        Self::StopServer,
+        Self::Full,
+        Self::SyncFails,
+        Self::Slow,
+        Self::Rot,
+        Self::Emptied,
+        Self::Older,
+        Self::LoseMaster,
+        Self::Isolate,
+        Self::Lag,
+        Self::Drain,
+    ];
 }
 
 /// How the clocks run that servers measure leases by.

@@ -47,10 +47,12 @@ pub(super) trait Whole: Element {
     fn bits(self) -> u64;
     /// A value whose sums are rounded: their bits depend on the order.
     fn rough(number: u64) -> Self;
+    /// The bits of the sum of a value of these bits and such a value.
+    fn with_rough(bits: u64, number: u64) -> u64;
 }
 
 macro_rules! whole {
-    ($type:ty, $slots:literal, $bits:expr, $rough:expr) => {
+    ($type:ty, $slots:literal, $bits:expr, $of_bits:expr, $rough:expr) => {
         impl Whole for $type {
             const SLOTS: usize = $slots;
 
@@ -70,20 +72,45 @@ macro_rules! whole {
             fn rough(number: u64) -> Self {
                 $rough(number)
             }
+
+            fn with_rough(bits: u64, number: u64) -> u64 {
+                let sum: Self = $of_bits(bits) + Self::rough(number);
+                sum.bits()
+            }
         }
     };
 }
 
-whole!(i32, 15, |v: i32| u64::from(v as u32), |n: u64| n as i32);
-whole!(i64, 31, |v: i64| v as u64, |n: u64| n as i64);
+whole!(
+    i32,
+    15,
+    |v: i32| u64::from(v as u32),
+    |b: u64| b as i32,
+    |n: u64| n as i32
+);
+whole!(i64, 31, |v: i64| v as u64, |b: u64| b as i64, |n: u64| n
+    as i64);
 whole!(
     f32,
     12,
     |v: f32| u64::from(v.to_bits()),
+    |b: u64| f32::from_bits(b as u32),
     |n: u64| (n % 1000) as f32 / 7.0 + 0.1
 );
-whole!(f64, 26, f64::to_bits, |n: u64| (n % 1000) as f64 / 7.0
+whole!(f64, 26, f64::to_bits, f64::from_bits, |n: u64| (n % 1000)
+    as f64
+    / 7.0
     + 0.1);
+
+/// The bits of what a rough push of this number makes of a value of these bits.
+pub(super) fn with_rough(element: ElementType, bits: u64, number: u64) -> u64 {
+    match element {
+        ElementType::I32 => i32::with_rough(bits, number),
+        ElementType::I64 => i64::with_rough(bits, number),
+        ElementType::F32 => f32::with_rough(bits, number),
+        ElementType::F64 => f64::with_rough(bits, number),
+    }
+}
 
 /// How many pushes a cell of this type can tell apart.
 pub(super) fn slots(element: ElementType) -> usize {

@@ -8,6 +8,7 @@ mod hosts;
 mod instance;
 mod judge;
 mod models;
+mod rough;
 mod wrong;
 
 use std::{
@@ -223,9 +224,8 @@ impl Truth {
                 Verdict::Refused(_) => counts.refused += 1,
                 _ => counts.unknown += 1,
             }
-            let push = known.push(begun);
-            push.verdict = verdict;
-            (verdict, push.began)
+            known.end(begun, verdict);
+            (verdict, known.push(begun).began)
         };
         let id = begun.at;
         self.trace.note(
@@ -258,7 +258,7 @@ impl Truth {
         );
         let mut known = self.lock();
         known.counts.unknown += 1;
-        known.push(begun).verdict = Verdict::Unknown;
+        known.end(begun, Verdict::Unknown);
     }
 
     /// A pull of a client begins.
@@ -337,6 +337,15 @@ impl Known {
     fn tick(&mut self) -> u64 {
         self.order += 1;
         self.order
+    }
+
+    fn end(&mut self, begun: &Begun, verdict: Verdict) {
+        self.push(begun).verdict = verdict;
+        if let Some(model) = self.models.get_mut(&begun.incarnation)
+            && let Some(rough) = &mut model.rough
+        {
+            rough.end(begun.at, verdict);
+        }
     }
 
     fn push(&mut self, begun: &Begun) -> &mut Push {

@@ -39,16 +39,15 @@ impl Task {
             match verdict {
                 Verdict::Applied => {
                     if let Ok(answers) = answers {
-                        let answer = &answers[place];
-                        group.model.note_position(group.partition, answer.position);
-                        if let Some(last) = answer.after_loss {
-                            self.note_loss(&group, last);
-                        }
+                        self.note_answer(&group, &answers[place]);
                     }
                     self.settle(&group, true);
                     group.end(&Ok(()));
                 }
                 Verdict::Skipped => {
+                    if let Ok(answers) = answers {
+                        self.note_answer(&group, &answers[place]);
+                    }
                     self.settle(&group, true);
                     let end = Err(group.not_applied());
                     group.end(&end);
@@ -126,6 +125,14 @@ impl Task {
         let mut groups = left.groups;
         groups.iter_mut().for_each(Group::abandon);
         self.due(groups, None);
+    }
+
+    /// A number is in the ledger: what else the answer says.
+    fn note_answer(&self, group: &Group, answer: &Answer) {
+        group.model.note_position(group.partition, answer.position);
+        if let Some(last) = answer.after_loss {
+            self.note_loss(group, last);
+        }
     }
 
     /// The partition knew the lane up to `last` only, though later numbers of it were acknowledged.

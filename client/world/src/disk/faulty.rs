@@ -80,6 +80,15 @@ impl FaultyDisk {
         }
     }
 
+    /// Another disk in its place, with the same faults.
+    #[must_use]
+    pub fn over(&self, inner: Arc<dyn Disk>) -> Self {
+        Self {
+            inner,
+            ..self.clone()
+        }
+    }
+
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +124,7 @@ impl FaultyDisk {
             .send_modify(|all| all.retain(|(held, _)| *held != operation));
     }
 
-    /// Has room for so many bytes more; none for as many as come.
+    /// Has room for so many bytes more, and for those of files that are removed; none for as many as come.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.faults().room = bytes;
     }
@@ -242,7 +251,13 @@ impl Disk for FaultyDisk {
     fn remove<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move {
             self.pass(Operation::Remove, name).await?;
-            self.inner.remove(name).await
+            let files = self.inner.list().await?;
+            self.inner.remove(name).await?;
+            let freed = files.iter().find(|(file, _)| file == name);
+            if let (Some((_, bytes)), Some(room)) = (freed, &mut self.faults().room) {
+                *room += bytes;
+            }
+            Ok(())
         })
     }
 
@@ -299,6 +314,9 @@ mod tests {
         let full = log.append(two()).await.unwrap_err();
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.happened(), 2);
+        disk.remove("b").await.unwrap();
+        log.append(two()).await.unwrap();
+        let log = disk.create("log").await.unwrap();
         disk.mend();
         log.append(two()).await.unwrap();
         assert_eq!(load(&disk, "log").await.unwrap().unwrap(), "ab");

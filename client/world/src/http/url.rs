@@ -32,7 +32,9 @@ impl FromStr for Url {
             None => return error("http:// is missing"),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.is_empty() || authority.contains(['/', '?', '#', '@']) {
+        // It goes into the head of every request.
+        let plain = authority.bytes().all(|byte| byte.is_ascii_graphic());
+        if authority.is_empty() || !plain || authority.contains(['/', '?', '#', '@']) {
             return error("it must be a host and a port alone");
         }
         let port = authority
@@ -87,6 +89,8 @@ mod tests {
             "http://m:0",
             "http://:1",
             "http://m:1/path",
+            "http://m n:1",
+            "http://m\r\nx:1",
         ] {
             let error = text.parse::<Url>().unwrap_err().to_string();
             assert!(error.contains("http://127.0.0.1:7100"), "{error}");

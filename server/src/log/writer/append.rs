@@ -22,7 +22,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// Payloads up to this many bytes are copied behind their header rather than handed over by themselves.
 const SMALL: usize = 4 << 10;
 /// How long a full disk is left alone before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bytes of records, in few pieces: small ones are copied together, large ones handed over as they are.
 #[derive(Default)]
@@ -151,6 +151,7 @@ impl Shared {
         }
         if !self.full.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the disk is full: pushes to durable models are refused until there is room");
+            self.settled.notify_waiters();
         }
         // If that fails too, there is no less room than before.
         let _ = self.remove_spares().await;
@@ -252,7 +253,7 @@ impl Shared {
 }
 
 /// Whether an error says that there is no room, which may end.
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

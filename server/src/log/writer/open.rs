@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use glint_protocol::Boot;
-use glint_world::{Disk, Shutdown, World};
+use glint_world::{Disk, Shutdown, World, disk::unsynced};
 use tokio::sync::Notify;
 
 use super::{Log, Open, Queue, Shared, Stream, append::Pieces};
@@ -40,7 +40,8 @@ pub(crate) struct Beginning {
 
 impl Log {
     /// Goes on with a log in a new segment, which begins with what was not known to be synced: all that was recovered is
-    /// on the disk when this returns. Then runs until [`Log::close`], or until it fails.
+    /// on the disk when this returns. Then runs until [`Log::close`], or until it fails. Where the disk was full it may be
+    /// tried again, as long as no [sync](unsynced) has failed.
     ///
     /// # Errors
     /// Those of the disk.
@@ -48,9 +49,9 @@ impl Log {
         world: &World,
         disk: Arc<dyn Disk>,
         options: LogOptions,
-        beginning: Beginning,
+        beginning: &Beginning,
     ) -> io::Result<Self> {
-        let (manifest, start) = (beginning.manifest, beginning.start);
+        let (manifest, start) = (&beginning.manifest, beginning.start);
         let tail = beginning.tail.iter().map(|(r, _)| r.record_bytes());
         // The file gets its name when all of it is synced.
         let synced = start + tail.sum::<u64>();
@@ -64,19 +65,22 @@ impl Log {
         };
         let mut pieces = Pieces::beginning(&header.encode());
         let mut end = start;
-        for (mut record, payload) in beginning.tail {
-            record.offset = end;
-            record.synced = synced;
+        for (record, payload) in &beginning.tail {
+            let record = Header {
+                offset: end,
+                synced,
+                ..*record
+            };
             end += record.record_bytes();
-            pieces.put(&record, &payload, manifest.salt);
+            pieces.put(&record, payload, manifest.salt);
         }
         let name = segment::name(start);
         let partial = segment::spare_name(start);
         let file = disk.create(&partial).await?;
         file.append(pieces.finish()).await?;
-        file.sync().await?;
+        file.sync().await.map_err(unsynced)?;
         disk.rename(&partial, &name).await?;
-        disk.sync_directory().await?;
+        disk.sync_directory().await.map_err(unsynced)?;
         // What lay beyond the end of the stream is written anew now, or was torn. It must not come back: it would be taken
         // for segments that follow.
         for (other, _) in disk.list().await? {
@@ -85,9 +89,9 @@ impl Log {
                 disk.remove(&other).await?;
             }
         }
-        disk.sync_directory().await?;
+        disk.sync_directory().await.map_err(unsynced)?;
 
-        let mut segments = beginning.segments;
+        let mut segments = beginning.segments.clone();
         segments.push(start);
         let begin = segments[0];
         let shared = Arc::new(Shared {

@@ -1,6 +1,6 @@
 //! Every line of the table, in its order.
 
-use glint_protocol::{Epoch, ErrorCode, Position};
+use glint_protocol::{Durability, Epoch, ErrorCode, Position};
 
 use super::*;
 use crate::partition::judge::FUTURE_MS;
@@ -275,4 +275,23 @@ fn the_first_line_that_fits_is_the_answer() {
         let verdict = alone.judge(lane, 3, header, bytes);
         assert_eq!(refusal(&verdict).code, code, "{case}");
     }
+}
+
+#[test]
+fn a_loss_is_told_until_the_lane_goes_on_and_is_forgotten_with_it() {
+    let mut alone = Alone::vector(1);
+    alone.description.durability = Durability::Async;
+    assert_eq!(alone.add(LANE, 1, 0, 1).after_loss, None);
+    assert_eq!(alone.add(LANE, 5, 4, 1).after_loss, Some(Number(1)));
+    let again = alone.add(LANE, 5, 4, 1);
+    assert_eq!((again.repeated, again.after_loss), (true, Some(Number(1))));
+    assert_eq!(alone.add(LANE, 6, 5, 1).after_loss, None);
+    assert_eq!(alone.add(LANE, 6, 5, 1).after_loss, None);
+    for _ in 0..2 {
+        let given_up = alone.skip(LANE, 9, 8);
+        assert_eq!(given_up.outcome, Outcome::Skipped);
+        assert_eq!(given_up.after_loss, Some(Number(6)));
+    }
+    alone.evict(&[LANE]);
+    assert_eq!(alone.partition.ledger().losses().count(), 0);
 }

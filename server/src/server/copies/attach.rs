@@ -183,7 +183,7 @@ fn attached(
 fn begin(state: &State, slot: &Slot, held: &Held) -> Option<Bytes> {
     let (incarnation, partition) = slot.key();
     let about = About {
-        version: snapshot::VERSION,
+        version: snapshot::version_for(held.ledger()),
         incarnation,
         partition,
         position: held.position(),

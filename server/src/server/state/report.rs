@@ -86,6 +86,7 @@ impl State {
             bytes_out: read(&self.counters.bytes_out),
             arriving_bytes: self.receiving.bytes(),
             arrived_bytes: self.receiving.arrived(),
+            disk_full: self.disk_is_full(),
             ..ServerLoad::default()
         };
         for slot in models.slots() {

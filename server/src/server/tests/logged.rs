@@ -5,6 +5,7 @@ mod again;
 mod damage;
 mod directory;
 mod failing;
+mod losses;
 mod returning;
 mod snapshots;
 

@@ -4,7 +4,7 @@ use glint_protocol::Durability;
 use tokio::time::Instant;
 
 use super::{ASYNC_WINDOW, SLOW_WINDOW, Truth};
-use crate::simulated::End;
+use crate::simulated::{End, Flip};
 
 impl Truth {
     /// The start of a process, to be compared with what [`Self::has_served_since`].
@@ -61,7 +61,7 @@ impl Truth {
     /// An adoption has ended, without these servers; or it could not be ended.
     pub(in crate::schedule) fn adopted(&self, missing: Option<&[String]>) {
         for server in missing.into_iter().flatten() {
-            self.damaged(server, true);
+            self.damaged(server);
         }
         let mut known = self.lock();
         known.adopting -= 1;
@@ -94,9 +94,20 @@ impl Truth {
         }
     }
 
-    /// The disk of a host was harmed. `all_found` says that whatever is missing must be noticed; else what was acknowledged
-    /// before may be gone without a word.
-    pub(in crate::schedule) fn damaged(&self, host: &str, all_found: bool) {
+    /// The disk of a host was harmed, so that whatever is missing must be noticed.
+    pub(in crate::schedule) fn damaged(&self, host: &str) {
+        self.harmed(host, None);
+    }
+
+    /// A bit of a host's disk has flipped. Where a crash may leave damage as well, the log is cut there: what was acknowledged
+    /// since then may be gone without a word. Anywhere else whatever is missing must be noticed.
+    pub(in crate::schedule) fn flipped(&self, host: &str, flip: &Flip) {
+        let unnoticed = !flip.settled && flip.file.starts_with("log-");
+        self.harmed(host, unnoticed.then_some(flip.since));
+    }
+
+    /// The disk of a host was harmed; what was acknowledged since then, if anything, may be gone without a word.
+    fn harmed(&self, host: &str, unnoticed: Option<Instant>) {
         let mut known = self.lock();
         let order = known.tick();
         known.harms.push((host.to_owned(), order));
@@ -105,7 +116,10 @@ impl Truth {
         let unknown = lost.is_some_and(|&lost| known.adopted < lost);
         for model in known.models.values_mut() {
             model.harmed.insert(host.to_owned());
-            if !all_found || unknown {
+            if let Some(since) = unnoticed {
+                model.excuse(host, Some(since));
+            }
+            if unknown {
                 model.excuse(host, None);
             }
         }

@@ -6,6 +6,7 @@ use glint::ModelSpec;
 use glint_protocol::Layout;
 use tokio::time::Instant;
 
+use super::rough::Rough;
 use crate::schedule::{
     plan::ModelPlan,
     target::{Form, slots},
@@ -63,7 +64,8 @@ pub(super) struct Instance {
     pub(super) shortened: bool,
     /// Servers whose disks were harmed since it may have been made.
     pub(super) harmed: BTreeSet<String>,
-    rough: u64,
+    /// Of a model whose sums are rounded: what its cells must be.
+    pub(super) rough: Option<Rough>,
 }
 
 impl Instance {
@@ -88,7 +90,7 @@ impl Instance {
             cells: vec![Vec::new(); cells],
             harmed,
             shortened: false,
-            rough: 0,
+            rough: plan.rough.then(|| Rough::new(plan.element, cells)),
         }
     }
 
@@ -107,10 +109,8 @@ impl Instance {
         let cells = form.cells(self.cols);
         let at = self.pushes.len();
         let mut touches = Vec::with_capacity(cells.len());
-        let numbers = if self.plan.rough {
-            self.rough += 1;
-            let first = self.rough * 31;
-            (0..cells.len() as u64).map(|i| first + i).collect()
+        let numbers = if let Some(rough) = &mut self.rough {
+            rough.begin(at, &cells)
         } else {
             let most = slots(self.plan.element);
             if cells.iter().any(|&c| self.cells[c as usize].len() >= most) {
@@ -142,6 +142,9 @@ impl Instance {
     /// parts, or the word of this one, have not reached the client.
     pub(super) fn excuse(&mut self, host: &str, from: Option<Instant>) {
         self.shortened = true;
+        if let Some(rough) = &mut self.rough {
+            rough.shorten();
+        }
         let holders = self.holders.clone();
         let held = |partition: u32| match &holders {
             Some(holders) => holders.get(partition as usize).is_some_and(|h| h == host),

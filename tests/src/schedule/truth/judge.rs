@@ -46,7 +46,7 @@ impl Known {
     }
 
     fn judge_model(
-        &self,
+        &mut self,
         model: &mut Instance,
         asked: &Asked,
         order: u64,
@@ -58,10 +58,13 @@ impl Known {
         for &cell in &cells {
             self.alive(model, model.partition(cell), since)?;
         }
-        if model.plan.rough {
+        let is_latest = asked.read == Read::Latest && (self.calm || !self.may_be_stale);
+        if let Some(rough) = &model.rough {
+            if is_latest {
+                self.counts.rounded += rough.judge(since, &cells, &pulled.bits)?;
+            }
             return Ok(());
         }
-        let is_latest = asked.read == Read::Latest && (self.calm || !self.may_be_stale);
         // Of pushes whose end is open, per partition: whether they are in.
         let mut whole: BTreeMap<(u32, u32), bool> = BTreeMap::new();
         for (&cell, number) in cells.iter().zip(&pulled.numbers) {

@@ -35,6 +35,8 @@ pub struct Counts {
     pub unknown: u64,
     /// Pulls that were answered.
     pub pulled: u64,
+    /// Cells whose sums are rounded that had the bits which those of the same pushes in the same order have.
+    pub rounded: u64,
     /// Operations that met lost values.
     pub lost: u64,
     /// Times that clients were told of acknowledged pushes to `async` models which are gone.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{Change, Content, Dice, Disk, Shared, lock};
 
 /// A bit that was flipped.
@@ -13,6 +15,8 @@ pub struct Flip {
     pub offset: u64,
     /// Whether it lies in what was synced before the last sync: where no crash leaves damage.
     pub settled: bool,
+    /// When the sync began that settled what was settled last: what is not was written later.
+    pub since: Instant,
 }
 
 impl Disk {
@@ -72,6 +76,7 @@ impl Disk {
             file: name.clone(),
             offset: offset as u64,
             settled: offset < file.settled(),
+            since: file.settled_at(),
         };
         self.note(format_args!("a bit flips: {flip:?}"));
         Some(flip)

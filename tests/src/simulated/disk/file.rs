@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use tokio::time::Instant;
+
 use super::Dice;
 
-#[derive(Default)]
 pub(super) struct File {
     /// What processes read.
     pub(super) bytes: Vec<u8>,
@@ -16,16 +17,28 @@ pub(super) struct File {
     synced: usize,
     /// Up to where it was synced the time before.
     before: usize,
+    /// When that sync began; before the first two, when it was made or used again.
+    before_at: Instant,
+    /// When the last sync began.
+    synced_at: Instant,
     /// Below `synced`, and yet not on the disk: a sync of it failed.
     forgotten: Vec<Range<usize>>,
 }
 
 impl File {
+    /// An empty file.
+    pub(super) fn new() -> Self {
+        Self::durable(Vec::new())
+    }
+
     /// A file that is on the disk with all its bytes.
     pub(super) fn durable(bytes: Vec<u8>) -> Self {
+        let now = Instant::now();
         Self {
             synced: bytes.len(),
             before: bytes.len(),
+            before_at: now,
+            synced_at: now,
             end: bytes.len(),
             old: Vec::new(),
             bytes,
@@ -37,6 +50,8 @@ impl File {
     pub(super) fn begin_again(&mut self) {
         self.old.clone_from(&self.bytes);
         (self.end, self.synced, self.before) = (0, 0, 0);
+        self.before_at = Instant::now();
+        self.synced_at = self.before_at;
         self.forgotten.clear();
     }
 
@@ -53,11 +68,13 @@ impl File {
         self.end
     }
 
-    /// Everything up to `length` was synced; what an earlier sync has failed to write is not.
-    pub(super) fn synced_to(&mut self, length: usize) {
+    /// Everything up to `length` was synced by a sync that began then; what an earlier sync has failed to write is not.
+    pub(super) fn synced_to(&mut self, length: usize, began: Instant) {
         if length > self.synced {
             self.before = self.synced;
+            self.before_at = self.synced_at;
             self.synced = length;
+            self.synced_at = began;
         }
     }
 
@@ -72,6 +89,11 @@ impl File {
     /// Up to where damage can be told from what a crash leaves: what was synced before the last sync.
     pub(super) fn settled(&self) -> usize {
         self.before
+    }
+
+    /// When the sync began that brought that to the disk.
+    pub(super) fn settled_at(&self) -> Instant {
+        self.before_at
     }
 
     /// Whether pages are in memory only that are never going to be written.

@@ -1,12 +1,16 @@
 //! The disk as one process has it: each operation takes its time, and the process may end in the middle of it.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use glint_world::{BoxFuture, DiskFile};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{Change, Content, Disk, Shared};
+use super::{Change, Content, Disk, File, Shared};
 use crate::simulated::{Life, lock};
 
 /// The disk as one process has it.
@@ -106,7 +110,7 @@ impl glint_world::Disk for View {
 
     fn create<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Arc<dyn DiskFile>>> {
         Box::pin(async move {
-            let file: Shared = Arc::default();
+            let file: Shared = Arc::new(Mutex::new(File::new()));
             let made = Arc::clone(&file);
             self.change(|content| {
                 if content.trouble.full {
@@ -240,7 +244,7 @@ impl DiskFile for OpenFile {
 
     fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
-            let length = lock(&self.file).end();
+            let (length, began) = (lock(&self.file).end(), Instant::now());
             if self.view.begin().await && self.view.chance(0.7) {
                 return self.view.perish().await;
             }
@@ -250,7 +254,7 @@ impl DiskFile for OpenFile {
                 self.note(format_args!("fails to sync {}", self.name));
                 return Err(io::Error::other("the disk failed to write"));
             }
-            lock(&self.file).synced_to(length);
+            lock(&self.file).synced_to(length, began);
             self.note(format_args!("has synced {length} bytes of {}", self.name));
             if self.view.life.is_last_write() {
                 return self.view.perish().await;

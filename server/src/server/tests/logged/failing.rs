@@ -75,40 +75,171 @@ async fn a_full_disk_refuses_durable_pushes_until_there_is_room_and_everything_e
         Ok(Status::Applied)
     );
     faulty.set_room(Some(100));
-    // Nobody knows yet that the disk is full: it waits.
-    let waiting = tokio::spawn({
-        let server = server.clone();
-        async move { answered(&server, 2, add(0, 0, &[10])).await }
-    });
-    until(|| faulty.happened() > 0).await;
-    until(|| opened.log.admits().is_err()).await;
-    let full = answered(&server, 2, add(1, 0, &[10])).await;
-    assert_eq!(full, Ok(Status::Error(ErrorCode::StorageFull)));
+    let full = Ok(Status::Error(ErrorCode::StorageFull));
+    // What is taken before anybody knows that the disk is full; its repetition; what it is not; giving it up; what comes after it
+    // at this partition, and at another.
+    let mut given_up = group(Op::Skip, 0, Vec::new());
+    given_up.header.digest = 0;
+    for (number, group) in [
+        (2, add(0, 0, &[10])),
+        (2, add(0, 0, &[10])),
+        (2, add(0, 0, &[11])),
+        (2, given_up),
+        (3, add(0, 0, &[100])),
+        (2, add(1, 0, &[10])),
+    ] {
+        let answer = answered(&server, number, group);
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        assert_eq!(answer.expect("it waits for room"), full, "number {number}");
+    }
     let memory = answered(&server, 2, other(0, &[5])).await;
     assert_eq!(memory, Ok(Status::Applied));
     // A pull may see what is not safe yet.
     assert_eq!(values(&server, 0).await, [11, 0, 0, 0, 0]);
     assert_eq!(values(&server, 1).await, [0; 5]);
-    tokio::time::sleep(Duration::from_millis(250)).await;
-    assert!(!waiting.is_finished(), "acknowledged without room");
-    // A repeated one waits as well.
-    let repeated = tokio::spawn({
-        let server = server.clone();
-        async move { answered(&server, 2, add(0, 0, &[10])).await }
-    });
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(!repeated.is_finished());
+    assert!(server.state.load().disk_full);
+    assert!(measured(&server, "glint_server_disk_full 1").await);
+    assert!(!opened.log.admits().is_ok());
 
     faulty.set_room(None);
-    assert_eq!(waiting.await.unwrap(), Ok(Status::Applied));
-    assert_eq!(repeated.await.unwrap(), Ok(Status::Applied));
     until(|| opened.log.admits().is_ok()).await;
-    let resumed = answered(&server, 3, add(1, 0, &[10])).await;
-    assert_eq!(resumed, Ok(Status::Applied));
+    assert!(!server.state.load().disk_full);
+    assert!(measured(&server, "glint_server_disk_full 0").await);
+    // What was taken is in, once.
+    for (number, group, status) in [
+        (2, add(0, 0, &[10]), Status::Applied),
+        (2, add(0, 0, &[11]), Status::Error(ErrorCode::LaneConflict)),
+        (3, add(0, 0, &[100]), Status::Applied),
+        (2, add(1, 0, &[10]), Status::Applied),
+    ] {
+        assert_eq!(answered(&server, number, group).await, Ok(status));
+    }
+    assert_eq!(values(&server, 0).await, [111, 0, 0, 0, 0]);
+    assert_eq!(values(&server, 1).await, [10, 0, 0, 0, 0]);
     let before = [opened.shape(0), opened.shape(1)];
     opened.kill().await;
     let opened = open(&inner).await.unwrap();
     assert_eq!([opened.shape(0), opened.shape(1)], before);
+    opened.kill().await;
+}
+
+/// Whether `GET /metrics` has this line.
+async fn measured(server: &Server, line: &str) -> bool {
+    let text = get(server, "/metrics").await.1;
+    text.lines().any(|l| l == line)
+}
+
+async fn get(server: &Server, path: &str) -> (StatusCode, String) {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let response = server.router().oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_server_that_starts_on_a_full_disk_waits_for_room_and_says_so() {
+    let (_, inner, opened) = faulty(Durability::Memory).await;
+    opened.push(1, &[add(0, 0, &[1])]).await;
+    let before = opened.shape(0);
+    opened.kill().await;
+    let there = files(&inner).await;
+    let manifest = there["volume.json"].len() as u64;
+    // Before anything is noted, while that is written, and where the log is to begin.
+    for room in [0, manifest / 2, manifest + 100] {
+        let inner = disk_with(&there).await;
+        let faulty = FaultyDisk::new(Arc::clone(&inner));
+        faulty.set_room(Some(room));
+        let disk: Arc<dyn Disk> = Arc::new(faulty.clone());
+        let config = ServerConfig {
+            disk: Some(Arc::clone(&disk)),
+            ..ServerConfig::new("http://127.0.0.1:9".parse().unwrap(), 16 << 20)
+        };
+        let world = World::real();
+        let server = Server::new(world.clone(), &config, &url());
+        let link = Link::new(&world, config.master.clone());
+        let starting = tokio::spawn({
+            let state = Arc::clone(&server.state);
+            async move { opening::open(&state, &disk, LogOptions::default(), &link).await }
+        });
+        until(|| faulty.happened() > 1).await;
+        let (status, why) = get(&server, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(
+            why.contains("the disk of the data directory is full"),
+            "{why}"
+        );
+        assert!(server.state.load().disk_full);
+        assert!(!starting.is_finished());
+        for (name, content) in &there {
+            let now = load(&*inner, name).await.unwrap();
+            let stays = name != "volume.json" || room < manifest;
+            assert_eq!(
+                now.as_deref() == Some(&content[..]),
+                stays,
+                "'{name}' with {room}"
+            );
+        }
+        faulty.set_room(None);
+        let started = tokio::time::timeout(Duration::from_secs(5), starting).await;
+        let log = started.unwrap().unwrap().unwrap();
+        assert!(!server.state.disk_is_full());
+        let opened = Opened { server, log };
+        assert_eq!(opened.shape(0), before);
+        opened.kill().await;
+        let opened = open(&inner).await.unwrap();
+        assert_eq!(opened.shape(0), before);
+        opened.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_whose_sync_finds_the_disk_full_ends() {
+    let (_, inner, opened) = faulty(Durability::Memory).await;
+    opened.kill().await;
+    for prefix in ["volume.json", "log-"] {
+        let faulty = FaultyDisk::new(Arc::clone(&inner));
+        faulty.fail(Operation::Sync, prefix, ErrorKind::StorageFull, 0..1);
+        let disk: Arc<dyn Disk> = Arc::new(faulty);
+        let opened = tokio::time::timeout(Duration::from_secs(5), open(&disk)).await;
+        let error = opened.unwrap().map(drop).unwrap_err().to_string();
+        assert!(error.contains("cannot be written"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_is_deleted_makes_room_on_a_full_disk() {
+    let (faulty, inner, opened) = faulty(Durability::Sync).await;
+    for partition in 0..2 {
+        let pushed = answered(&opened.server, 1, other(partition, &[1])).await;
+        assert_eq!(pushed, Ok(Status::Applied));
+        let models = opened.server.state.models.load_full();
+        let slot = models.by_incarnation[&OTHER].slots[partition as usize].as_ref();
+        let keeper = opened.keeper(LogOptions::default());
+        keeper.snapshot(slot.unwrap(), 0).await.unwrap();
+    }
+    faulty.set_room(Some(0));
+    let full = answered(&opened.server, 1, add(0, 0, &[1])).await;
+    assert_eq!(full, Ok(Status::Error(ErrorCode::StorageFull)));
+    let drop = Drop {
+        incarnation: OTHER,
+        reason: GoneReason::Deleted,
+    };
+    let obeyed = opened
+        .server
+        .obey(orders(&opened.server, Vec::new(), vec![drop]));
+    let obeyed = tokio::time::timeout(Duration::from_secs(5), obeyed).await;
+    obeyed.expect("it waits for room").unwrap();
+    until(|| opened.log.admits().is_ok()).await;
+    let again = answered(&opened.server, 1, add(0, 0, &[1])).await;
+    assert_eq!(again, Ok(Status::Applied));
+    let before = opened.shape(0);
+    opened.kill().await;
+    assert!(!files(&inner).await.contains_key(&snapshot::name(OTHER, 0)));
+    let opened = open(&inner).await.unwrap();
+    assert_eq!(opened.shape(0), before);
+    let models = opened.server.state.models.load_full();
+    assert!(!models.by_incarnation.contains_key(&OTHER));
     opened.kill().await;
 }
 
