@@ -321,19 +321,20 @@ fn a_bit_flipped_or_an_end_cut_off_in_the_log_of_a_real_directory_is_never_a_wro
             copy(&path.join(format!("{name}-kept")), &path.join(name));
         }
         let at = whole.len() * (sample / 2) / samples + 11 * (sample / 2) + 5;
-        let (mut harmed, mut what) = (whole.clone(), format!("of {lengths:?}"));
+        let (mut harmed, what) = (
+            whole.clone(),
+            format!("byte {at} of {lengths:?}, sample {sample}"),
+        );
         // How many of the pushes there may be, if the values are there at all.
         let mut allowed = vec![5];
         if sample % 2 == 0 {
             harmed[at] ^= 1 << (sample / 2 % 8);
-            what += &format!(" a bit of byte {at} flipped");
             if at >= lengths[4] {
                 // It looks like what a crash leaves of a record that was never acknowledged.
                 allowed.push(4);
             }
         } else {
             harmed.truncate(at);
-            what += &format!(" only {at} left");
             // So does everything after a place where the file ends.
             let whole = lengths.iter().filter(|&&length| length <= at).count();
             allowed = whole.checked_sub(1).into_iter().collect();

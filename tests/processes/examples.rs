@@ -30,7 +30,7 @@ fn corpus(directory: &Path) -> usize {
         ldac.push('\n');
     }
     fs::write(directory.join("made.ldac"), ldac).unwrap();
-    let words: String = KINDS.iter().flatten().map(|w| format!("{w}\n")).collect();
+    let words = KINDS.concat().join("\n");
     fs::write(directory.join("made.tokens"), words).unwrap();
     tokens
 }

@@ -34,7 +34,9 @@ fn sources() -> String {
                 if name != "tests" {
                     gather(&path, all);
                 }
-            } else if name != "tests.rs" && (name.ends_with(".rs") || name.ends_with(".html")) {
+            } else if name != "tests.rs"
+                && path.extension().is_some_and(|e| e == "rs" || e == "html")
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
                 let mut lines = code.split("\\\n");

@@ -99,7 +99,7 @@ async fn a_full_disk_refuses_durable_pushes_until_there_is_room_and_everything_e
     assert_eq!(values(&server, 1).await, [0; 5]);
     assert!(server.state.load().disk_full);
     assert!(measured(&server, "glint_server_disk_full 1").await);
-    assert!(!opened.log.admits().is_ok());
+    assert!(opened.log.admits().is_err());
 
     faulty.set_room(None);
     until(|| opened.log.admits().is_ok()).await;
