@@ -185,7 +185,10 @@ mod tests {
             assert_eq!(error.unwrap_err().code, ErrorCode::TooLarge);
         }
         // What is announced is not made room for before it can be there.
-        let error = reading(body(0..30, 7)).exactly(usize::MAX).await.unwrap_err();
+        let error = reading(body(0..30, 7))
+            .exactly(usize::MAX)
+            .await
+            .unwrap_err();
         assert_eq!(error.code, ErrorCode::TooLarge);
     }
 

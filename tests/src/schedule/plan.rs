@@ -72,7 +72,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Cut,
         Self::Sever,
         Self::Storm,
@@ -82,6 +82,7 @@ impl Fault {
         Self::StopMaster,
         Self::KillServer,
         Self::StopServer,
+        Self::Terminate,
         Self::Full,
         Self::SyncFails,
         Self::Slow,
