@@ -7,7 +7,7 @@ FIRST ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart elastic-demo quickstart-reference lda-large logistic test lint faults faults-mutants model fuzz bench build clean \
-	images kubernetes-up kubernetes-run kubernetes-down kubernetes-quickstart test-kubernetes
+	images manifests kubernetes-up kubernetes-run kubernetes-down kubernetes-quickstart test-kubernetes
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,11 @@ model: ## Explore the model of the protocol in every order of its steps, and the
 fuzz: ## Feed every decoder with anything for SECONDS=60 each (needs a nightly compiler); TARGETS="push segment" for some
 	@scripts/fuzz.sh "$(or $(SECONDS),60)" $(TARGETS)
 
-images: ## Build the images `glint` and `glint-examples` with docker, podman or buildah; no registry takes part
-	@scripts/images.sh
+images: ## Build the images `glint` and `glint-examples`, with archives of them; REGISTRY=HOST/PATH also pushes them there
+	@REGISTRY=$(REGISTRY) scripts/images.sh
+
+manifests: ## Write one file for `kubectl apply -f`, in place of the chart: target/manifests/glint.yaml; REGISTRY=HOST/PATH as for images
+	@REGISTRY=$(REGISTRY) scripts/manifests.sh
 
 test-kubernetes: ## Test on a real Kubernetes that is started on this machine (Linux, root); TESTS="deaths changes" for some
 	@scripts/test-kubernetes.sh $(TESTS)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Builds the images of the Dockerfile, and archives of them, without a registry:
+# Builds the images of the Dockerfile, and archives of them; no registry takes part unless one is named:
 #   images.sh [glint] [examples]     both unless said
+# REGISTRY=HOST/PATH also pushes them there, as HOST/PATH/glint and HOST/PATH/glint-examples, with the credentials that docker,
+# podman or buildah have.
 # PROFILE=dev builds faster and runs slower. The programs are static, so an image has nothing else in it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +14,7 @@ platform=$(rustc -vV | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-target}
 out=$target/images
 programs=$target/$platform/$([ "$profile" = dev ] && echo debug || echo "$profile")
+most=60
 images=("$@")
 if [ $# = 0 ]; then images=(glint examples); fi
 
@@ -45,5 +48,11 @@ for image in "${images[@]}"; do
   name=glint:$tag
   if [ "$image" != glint ]; then name=glint-$image:$tag; fi
   scripts/image.sh "$name" "$out/$image.tar" "$context" "$image"
-  echo "$name: $(du -m "$out/$image.tar" | cut -f1) MB, also in $out/$image.tar"
+  size=$(du -m "$out/$image.tar" | cut -f1)
+  echo "$name: $size MB, also in $out/$image.tar"
+  # Every machine of a Kubernetes cluster fetches it.
+  if [ "$image" = glint ] && [ "$size" -ge $most ]; then
+    echo "error: the image $name has $size MB, and may have less than $most" >&2
+    exit 1
+  fi
 done

@@ -55,7 +55,7 @@ if [ $# != 0 ]; then
   exit
 fi
 # Those first that mostly run side by side, then those that mostly have the cluster for themselves.
-parallel=(changes:: deaths:: deletion:: rolls:: scaling:: spec::)
+parallel=(changes:: deaths:: deletion:: examples:: quotas:: rendering:: rolls:: scaling:: spec::)
 failed=
 check "${parallel[@]}" || failed=1
 check --skip whole_run "${parallel[@]/#/--skip=}" || failed=1

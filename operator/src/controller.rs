@@ -23,7 +23,6 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::ListParams,
     core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt,
@@ -40,6 +39,7 @@ use tracing::Instrument;
 
 use crate::{
     api::ParameterServer,
+    backoff,
     build::{Child, INSTANCE, Installation, MANAGED_BY, MANAGER},
     health::Health,
     master::Masters,
@@ -154,33 +154,20 @@ pub struct Scope {
     pub namespaces: Vec<String>,
     /// The operator's pod, named in its events.
     pub identity: String,
+    /// Its unique id, by which `kubectl describe` finds events about it.
+    pub uid: Option<String>,
     /// Whether the zones of Kubernetes nodes are read, for which there is a right of its own.
     pub zones: bool,
 }
 
-/// Waits until `ParameterServer`s can be read: the definition may be installed after the operator.
-pub async fn wait_for_definition(client: &Client, scope: &Scope, health: &Health) {
-    let api: Api<Guarded> = match scope.namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
-    let mut told = String::new();
-    loop {
-        let Err(error) = api.list(&ListParams::default().limit(1)).await else {
-            health.definition.store(true, Ordering::Relaxed);
-            return;
+impl Scope {
+    /// Writes events in the name of this operator.
+    pub(crate) fn recorder(&self, client: &Client) -> Recorder {
+        let reporter = Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(self.identity.clone()),
         };
-        let why = match &error {
-            kube::Error::Api(status) if status.code == 404 => {
-                "the definition of ParameterServer is not installed: kubectl apply --server-side -f crds/".to_owned()
-            }
-            other => other.to_string(),
-        };
-        if why != told {
-            tracing::warn!(why, "ParameterServers cannot be read yet; waiting");
-            told = why;
-        }
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        Recorder::new(client.clone(), reporter)
     }
 }
 
@@ -227,16 +214,12 @@ async fn run_in(
         policies: watch(&client, namespace.as_deref(), &health, &mut triggers),
         pods: watch(&client, namespace.as_deref(), &health, &mut triggers),
     };
-    let reporter = Reporter {
-        controller: MANAGER.to_owned(),
-        instance: Some(scope.identity),
-    };
     let context = Arc::new(Context {
+        recorder: scope.recorder(&client),
         installation: scope.installation,
         caches,
         nodes,
         masters: Masters::default(),
-        recorder: Recorder::new(client.clone(), reporter),
         health: Arc::clone(&health),
         looks: AtomicU64::default(),
         failures: Mutex::default(),
@@ -361,10 +344,11 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Fai
     metrics.is_there(&namespace, &key.name, paused);
     let looking = Box::pin(reconcile::reconcile(&object, &context));
     let result = looking.instrument(span).await;
+    let failed = result.as_ref().err().map(Failure::reason);
     context
         .health
         .metrics
-        .reconciled(&namespace, result.is_ok(), started.elapsed());
+        .reconciled(&namespace, failed, started.elapsed());
     let mut failures = context
         .failures
         .lock()
@@ -381,7 +365,7 @@ async fn look(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Fai
     result
 }
 
-/// Waits longer after each failure in a row, up to five minutes, and never in step with others.
+/// Waits longer after each failure in a row.
 #[allow(clippy::needless_pass_by_value, reason = "the controller calls it so")]
 fn after_failure(object: Arc<Guarded>, error: &Failure, context: Arc<Context>) -> Action {
     let key = ObjectRef::from_obj(&*object);
@@ -390,10 +374,7 @@ fn after_failure(object: Arc<Guarded>, error: &Failure, context: Arc<Context>) -
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     let failed = failures.get(&key).copied().unwrap_or(1);
-    let longest = Duration::from_secs(1)
-        .saturating_mul(1 << failed.min(9))
-        .min(Duration::from_secs(300));
-    let wait = longest.mul_f64(0.5 + spread() / 2.0);
+    let wait = backoff::wait(failed, spread());
     tracing::warn!(
         namespace = key.namespace,
         parameterserver = key.name,

@@ -21,9 +21,17 @@ use crate::metrics::Metrics;
 #[derive(Debug, Default)]
 pub struct Health {
     /// Whether the definition of `ParameterServer` is there and can be read.
-    pub definition: AtomicBool,
+    definition: AtomicBool,
     /// What is counted.
     pub metrics: Metrics,
+}
+
+impl Health {
+    /// `ParameterServer`s can be read from now on.
+    pub fn is_defined(&self) {
+        self.definition.store(true, Ordering::Relaxed);
+        self.metrics.is_defined(true);
+    }
 }
 
 /// Answers `/livez`, `/readyz` and `/metrics` until `stop`.

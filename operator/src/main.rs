@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use glint_operator::{
     build::Installation,
     controller::{self, Scope},
+    definition,
     health::{self, Health},
     lease::{self, LeaseConfig},
 };
@@ -48,6 +49,9 @@ struct Run {
     /// The operator's name, unique among those that run at once.
     #[arg(long, env = "POD_NAME")]
     identity: String,
+    /// The unique id of the operator's pod, by which `kubectl describe` finds events about it.
+    #[arg(long, env = "POD_UID")]
+    uid: Option<String>,
     /// A namespace to look after; may be repeated, or hold several between commas. All namespaces unless said.
     #[arg(
         long = "watch-namespace",
@@ -117,6 +121,7 @@ impl Run {
                 .cloned()
                 .collect(),
             identity: self.identity.clone(),
+            uid: self.uid.clone(),
             zones: self.zones,
         };
         tracing::info!(
@@ -125,7 +130,7 @@ impl Run {
             "operator started"
         );
         tokio::select! {
-            () = controller::wait_for_definition(&client, &scope, &health) => {}
+            () = definition::wait_for_it(&client, &scope, &health) => {}
             () = stop.cancelled() => return Ok(()),
         }
         let result = self.work(client, scope, &health, &stop).await;

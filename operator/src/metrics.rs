@@ -22,6 +22,7 @@ use prometheus_client::{
 struct Reconciliation {
     namespace: String,
     result: &'static str,
+    reason: &'static str,
 }
 
 /// Labels of writes.
@@ -46,6 +47,7 @@ pub struct Metrics {
     writes: Family<Write, Counter>,
     watch_errors: Counter,
     leader: Gauge,
+    definition: Gauge,
     /// Objects by namespace and name, and whether each is paused.
     objects: Mutex<BTreeMap<(String, String), bool>>,
     resources: Family<Namespace, Gauge>,
@@ -58,7 +60,7 @@ impl Default for Metrics {
         let reconciliations = Family::default();
         registry.register(
             "reconciliations",
-            "Looks at a ParameterServer, by namespace and result (ok, error)",
+            "Looks at a ParameterServer, by namespace, result (ok, error) and, of an error, its reason",
             reconciliations.clone(),
         );
         let durations = Histogram::new(exponential_buckets(0.005, 2.0, 12));
@@ -85,6 +87,12 @@ impl Default for Metrics {
             "Whether this operator is the one that works",
             leader.clone(),
         );
+        let definition = Gauge::default();
+        registry.register(
+            "definition",
+            "Whether ParameterServers can be read: their definition is installed, and the role allows it",
+            definition.clone(),
+        );
         let resources = Family::default();
         registry.register(
             "resources",
@@ -107,16 +115,18 @@ impl Default for Metrics {
             writes,
             watch_errors,
             leader,
+            definition,
         }
     }
 }
 
 impl Metrics {
-    /// One look at an object of `namespace` took `duration`.
-    pub fn reconciled(&self, namespace: &str, ok: bool, duration: Duration) {
+    /// One look at an object of `namespace` took `duration`, and failed for a reason or did not.
+    pub fn reconciled(&self, namespace: &str, failed: Option<&'static str>, duration: Duration) {
         let labels = Reconciliation {
             namespace: namespace.to_owned(),
-            result: if ok { "ok" } else { "error" },
+            result: if failed.is_some() { "error" } else { "ok" },
+            reason: failed.unwrap_or_default(),
         };
         self.reconciliations.get_or_create(&labels).inc();
         self.durations.observe(duration.as_secs_f64());
@@ -175,6 +185,11 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Whether `ParameterServer`s can be read.
+    pub fn is_defined(&self, defined: bool) {
+        self.definition.set(i64::from(defined));
+    }
+
     /// All of them in the text form of `OpenMetrics`.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -188,10 +203,10 @@ impl Metrics {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_counted_is_shown() {
+    fn some() -> Metrics {
         let metrics = Metrics::default();
-        metrics.reconciled("news", true, Duration::from_millis(3));
+        metrics.reconciled("news", None, Duration::from_millis(3));
+        metrics.reconciled("news", Some("Conflict"), Duration::from_millis(3));
         metrics.wrote("StatefulSet", "patch");
         metrics.leads(true);
         metrics.is_there("news", "lda", false);
@@ -199,17 +214,54 @@ mod tests {
         metrics.is_there("news", "ads", false);
         metrics.is_there("old", "lda", false);
         metrics.is_gone("old", "lda");
-        let text = metrics.text();
+        metrics
+    }
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let text = some().text();
         assert!(!text.contains("old"), "{text}");
         for line in [
             r#"glint_operator_resources{namespace="news"} 2"#,
             r#"glint_operator_paused_resources{namespace="news"} 1"#,
-            r#"glint_operator_reconciliations_total{namespace="news",result="ok"} 1"#,
+            r#"glint_operator_reconciliations_total{namespace="news",result="ok",reason=""} 1"#,
+            r#"glint_operator_reconciliations_total{namespace="news",result="error",reason="Conflict"} 1"#,
             r#"glint_operator_writes_total{kind="StatefulSet",verb="patch"} 1"#,
             "glint_operator_leader 1",
             "glint_operator_watch_errors_total 0",
+            "glint_operator_definition 0",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_metric_and_no_other() {
+        let page = include_str!("../../docs/kubernetes.md");
+        let text = some().text();
+        let mut known = Vec::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap_or((line, ""));
+            let name = if kind == "counter" {
+                format!("{name}_total")
+            } else {
+                name.to_owned()
+            };
+            assert!(
+                page.contains(&format!("| `{name}` | {kind} |")),
+                "docs/kubernetes.md lacks `{name}`, a {kind}"
+            );
+            known.push(name);
+        }
+        let rows = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `glint_operator_"));
+        for row in rows {
+            let name = format!(
+                "glint_operator_{}",
+                row.split('`').next().unwrap_or_default()
+            );
+            assert!(known.contains(&name), "there is no metric {name}");
         }
     }
 }

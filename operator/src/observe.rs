@@ -60,6 +60,16 @@ impl Observed {
         self.servers.as_ref()?.spec.as_ref()?.replicas
     }
 
+    /// The `StatefulSet`s that have fewer pods than they are to have.
+    pub fn lacking(&self, names: &Names) -> Vec<String> {
+        let wanted = self.replicas().and_then(|n| usize::try_from(n).ok());
+        let servers = wanted.is_some_and(|wanted| self.server_pods.len() < wanted);
+        let master = self.master.is_some() && self.master_pod.is_none();
+        let sets = [(servers, names.servers()), (master, names.master())];
+        let lacking = sets.into_iter().filter(|(lacks, _)| *lacks);
+        lacking.map(|(_, set)| set).collect()
+    }
+
     /// What is wrong with the pods of master and servers; the first that was found.
     pub fn trouble(&self) -> Option<Trouble> {
         let pods = self.server_pods.iter().map(|(_, pod)| pod);

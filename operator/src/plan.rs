@@ -188,5 +188,5 @@ fn starting(object: &ParameterServer, observed: &Observed) -> Progress {
 /// Whether master and servers have answered once: before, what is missing is no news.
 pub fn has_started(object: &ParameterServer) -> bool {
     let phase = object.status.as_ref().and_then(|s| s.phase);
-    phase.is_some_and(|p| !matches!(p, Phase::Pending | Phase::Starting | Phase::Invalid))
+    phase.is_some_and(|p| !matches!(p, Phase::Starting | Phase::Invalid))
 }

@@ -79,11 +79,13 @@ reasons! {
     /// An object that is needed exists and belongs to something else.
     NameTaken warning;
     /// The operator leaves it alone, as the spec says.
-    Paused normal;
+    Paused quiet;
     /// The operator looks after it.
     Managed quiet;
     /// Kubernetes nodes may not be read, so copies are kept on different machines, and not in different zones.
     ZonesUnknown warning;
+    /// `ParameterServer`s cannot be read, so the operator waits; an event about the operator's own pod.
+    DefinitionMissing warning;
     /// Something that was deleted or changed by others was made again.
     Restored normal;
     /// A pod is restarted, since it is not as the spec says.

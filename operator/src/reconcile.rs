@@ -35,6 +35,32 @@ pub enum Failure {
     NamespaceEnds,
 }
 
+impl Failure {
+    /// Why, in a word, of which there are few: what the API server calls it.
+    pub fn reason(&self) -> &'static str {
+        const KNOWN: [&str; 9] = [
+            "AlreadyExists",
+            "Conflict",
+            "Forbidden",
+            "Invalid",
+            "NotFound",
+            "InternalError",
+            "ServiceUnavailable",
+            "Timeout",
+            "TooManyRequests",
+        ];
+        match self {
+            Self::Kubernetes(kube::Error::Api(status)) => KNOWN
+                .into_iter()
+                .find(|known| *known == status.reason)
+                .unwrap_or("Other"),
+            Self::Kubernetes(_) => "Unreachable",
+            Self::Stopping => "Stopping",
+            Self::NamespaceEnds => "NamespaceEnds",
+        }
+    }
+}
+
 /// How soon to look again when nothing is heard: while something is under way, while something is wrong, and else. Changes
 /// of what is watched are looked at at once; this is for what only the master knows.
 const UNDER_WAY: Duration = Duration::from_secs(2);
@@ -44,7 +70,11 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Looks at an object once.
 pub async fn reconcile(object: &Guarded, context: &Context) -> Result<Action, Failure> {
     match &object.0 {
-        Ok(object) if object.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
+        // Somebody else's finalizer holds it; what was made for it goes when it does.
+        Ok(object) if object.metadata.deletion_timestamp.is_some() => {
+            tell::deleting(object, context).await?;
+            Ok(Action::await_change())
+        }
         Ok(object) => match Box::pin(look(object, context)).await {
             Err(Failure::NamespaceEnds) => Ok(Action::requeue(QUIET)),
             other => other,
@@ -71,9 +101,9 @@ async fn look(object: &ParameterServer, context: &Context) -> Result<Action, Fai
         plan = Some(made);
         observed.lags = gather::lags(object, &names, &observed, context);
     }
-    let wanted = observed.replicas().unwrap_or(0);
-    if usize::try_from(wanted).is_ok_and(|wanted| observed.server_pods.len() < wanted) {
-        observed.refusals = gather::refusals(object, &names, context).await?;
+    for set in observed.lacking(&names) {
+        let refusal = gather::refusal(object, &set, context).await?;
+        observed.refusals.extend(refusal);
     }
     let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let status = report(
@@ -90,7 +120,7 @@ async fn look(object: &ParameterServer, context: &Context) -> Result<Action, Fai
     let again = match status.phase {
         // Whether they are empty, and whether they are back, only the master knows.
         Some(Phase::Ready | Phase::Degraded) if emptied => UNDER_WAY,
-        Some(Phase::Ready | Phase::Paused | Phase::Deleting) => QUIET,
+        Some(Phase::Ready | Phase::Paused) => QUIET,
         Some(Phase::Degraded | Phase::Invalid) => WRONG,
         _ => UNDER_WAY,
     };

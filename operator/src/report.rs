@@ -1,6 +1,8 @@
 //! The status that follows from what there is and what is decided. Pure: the same again when nothing has changed, so that
 //! it is written only when something has.
 
+mod unreadable;
+
 use glint_protocol::control::{ClusterStatus, ModelState, ServerState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
@@ -13,6 +15,8 @@ use crate::{
     plan::{self, Progress},
     reason::Reason,
 };
+
+pub use self::unreadable::unreadable;
 
 /// What a status is made of besides what there is.
 #[derive(Clone, Debug)]
@@ -233,8 +237,8 @@ fn degraded(
         let hint = volume_hint(object, &message);
         return Fact::new(true, reason, message + &hint);
     }
-    if let Some(refusal) = observed.refusals.first() {
-        return Fact::new(true, Reason::PodRefused, refusal.clone());
+    if !observed.refusals.is_empty() {
+        return Fact::new(true, Reason::PodRefused, observed.refusals.join("; "));
     }
     if let Some(progress) = findings.progress
         && !progress.active
@@ -283,9 +287,7 @@ fn phase(
         .problem
         .as_ref()
         .is_some_and(|p| matches!(p.reason, Reason::InvalidSpec | Reason::NameTaken));
-    if object.metadata.deletion_timestamp.is_some() {
-        Phase::Deleting
-    } else if object.spec.paused {
+    if object.spec.paused {
         Phase::Paused
     } else if invalid {
         Phase::Invalid

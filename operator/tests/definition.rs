@@ -220,15 +220,36 @@ fn kind(field: &Value) -> String {
     }
 }
 
-/// Rows of all fields that are Glint's own: what Kubernetes has defined is explained there.
-fn rows(schema: &Value, path: &str, depth: usize, text: &mut String) {
-    use std::fmt::Write;
+/// Calls `visit` with the path and schema of every field that is Glint's own: what Kubernetes has defined is explained there.
+fn own_fields(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
+    let of_kubernetes = [
+        "affinity",
+        "podSecurityContext",
+        "securityContext",
+        "conditions",
+        "env",
+        "imagePullSecrets",
+        "tolerations",
+        "topologySpreadConstraints",
+    ];
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() {
             name.clone()
         } else {
             format!("{path}.{name}")
         };
+        visit(&path, field);
+        if !of_kubernetes.contains(&name.as_str()) {
+            own_fields(field, &path, visit);
+            own_fields(&field["items"], &format!("{path}[]"), visit);
+        }
+    }
+}
+
+/// Rows of all these fields.
+fn rows(schema: &Value, text: &mut String) {
+    use std::fmt::Write;
+    own_fields(schema, "", &mut |path, field| {
         let default = match &field["default"] {
             Value::Null => String::new(),
             other => format!("`{other}`"),
@@ -236,16 +257,29 @@ fn rows(schema: &Value, path: &str, depth: usize, text: &mut String) {
         let said = field["description"].as_str().unwrap_or_default();
         let said = said.replace('\n', " ").replace('|', "\\|");
         let _ = writeln!(text, "| `{path}` | {} | {default} | {said} |", kind(field));
-        let of_kubernetes = [
-            "affinity",
-            "podSecurityContext",
-            "securityContext",
-            "resources",
-        ];
-        if depth > 0 && !of_kubernetes.contains(&name.as_str()) {
-            rows(field, &path, depth - 1, text);
-        }
-    }
+    });
+}
+
+/// A sample that is copied from: it has every field, so that none is unknown to those who read it. That the API server takes
+/// it is tried on a real one.
+#[test]
+fn the_sample_says_every_field_of_the_spec() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/kubernetes/everything.yaml");
+    let text = fs::read_to_string(&path).expect("the sample");
+    let sample: Value = serde_saphyr::from_str(&text).expect("the sample is YAML");
+    let object: Result<ParameterServer, _> = serde_json::from_value(sample.clone());
+    assert!(object.is_ok(), "{object:?}");
+    let version = version();
+    let spec = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut seen = 0;
+    own_fields(spec, "", &mut |path, _| {
+        seen += 1;
+        let there = sample["spec"].pointer(&format!("/{}", path.replace('.', "/")));
+        let there =
+            there.unwrap_or_else(|| panic!("examples/kubernetes/everything.yaml lacks {path}"));
+        assert!(!there.is_null(), "{path} says nothing");
+    });
+    assert!(seen > 30, "{seen} fields");
 }
 
 #[test]
@@ -260,7 +294,7 @@ fn the_page_lists_every_field() {
         page.push_str("\n## ");
         page.push_str(part);
         page.push_str("\n| field | type | default | |\n|---|---|---|---|\n");
-        rows(&schema[part], "", 2, &mut page);
+        rows(&schema[part], &mut page);
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/parameterserver.md");
     if std::env::var_os("GLINT_WRITE").is_some() {

@@ -1,13 +1,14 @@
-//! The chart, the plain manifests, and a first Job.
+//! Installed by the chart or by one file, upgraded, taken away; and a first Job.
+
+use std::{fs, process::Command};
 
 use glint_tests_kubernetes::{
-    stories::{
-        SYSTEM, Space, eventually, find, install, install_from, kubectl, operator, operators,
-        project, run, uninstall,
-    },
+    installation::{SYSTEM, install, install_from, operator, operators, uninstall},
+    stories::{Space, eventually, find, kubectl, parameter_server, project, run},
     training::{Training, job},
     turns,
 };
+use serde_json::Value;
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
@@ -63,100 +64,6 @@ fn a_job_of_another_namespace_works_with_a_copy_of_the_secret() {
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
-fn definitions_are_taken_by_plain_kubectl_apply_and_by_server_side_apply() {
-    operator();
-    let crds = project("crds");
-    let crds = crds.to_str().expect("a path");
-    // Its annotation must hold the whole definition.
-    let said = run("kubectl", &["apply", "--dry-run=server", "-f", crds], "").expect("client-side");
-    assert!(said.contains("parameterservers.glint.dev"), "{said}");
-    run(
-        "kubectl",
-        &[
-            "apply",
-            "--server-side",
-            "--dry-run=server",
-            "--force-conflicts",
-            "-f",
-            crds,
-        ],
-        "",
-    )
-    .expect("server-side");
-}
-
-#[test]
-#[ignore = "needs a cluster: make test-kubernetes"]
-fn the_chart_is_clean_and_refuses_values_that_it_does_not_know() {
-    operator();
-    let chart = project("charts/glint");
-    let chart = chart.to_str().expect("a path");
-    run("helm", &["lint", "--strict", chart], "").expect("clean");
-    let render = |value: &str| run("helm", &["template", "glint", chart, "--set", value], "");
-    for (value, word) in [
-        ("crds.instal=true", "instal"),
-        ("replica=2", "replica"),
-        ("image.pullPolicy=Sometimes", "pullPolicy"),
-        ("metrics.interval=often", "interval"),
-        ("replicas=2,leaderElection.enabled=false", "leaderElection"),
-    ] {
-        let said = render(value).expect_err(value);
-        assert!(said.contains(word), "{value}: {said}");
-    }
-    let scoped = render("watchNamespaces={a,b}").expect("scoped");
-    assert_eq!(
-        scoped.matches("kind: ClusterRoleBinding").count(),
-        1,
-        "cluster-wide is what it may ask of nodes"
-    );
-    assert_eq!(scoped.matches("kind: RoleBinding").count(), 3);
-    let zoneless = render("watchNamespaces={a},zones=false").expect("without zones");
-    assert!(!zoneless.contains("kind: ClusterRoleBinding"), "{zoneless}");
-    let without = render("crds.install=false").expect("without definitions");
-    assert!(!without.contains("kind: CustomResourceDefinition"));
-}
-
-#[test]
-#[ignore = "needs a cluster: make test-kubernetes"]
-fn what_the_chart_makes_of_any_values_is_valid_for_the_api_server_to_the_last_field() {
-    operator();
-    let chart = project("charts/glint");
-    let chart = chart.to_str().expect("a path");
-    for values in [
-        "replicas=1",
-        "replicas=2,leaderElection.seconds=30",
-        "crds.keep=false",
-        "crds.install=false,rbac.aggregate=false",
-        "watchNamespaces={default},zones=false",
-        "image.repository=registry.example/glint,image.tag=v1,imagePullSecrets[0].name=key",
-        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-        "serviceAccount.create=false,serviceAccount.name=mine",
-        "serviceAccount.annotations.a=b,podLabels.a=b,podAnnotations.a=b,nodeSelector.a=b",
-        "tolerations[0].key=a,tolerations[0].operator=Exists,priorityClassName=system-node-critical",
-        "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1,\
-         affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[0].key=metadata.name,\
-         affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[0].operator=In,\
-         affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchFields[0].values={a}",
-    ] {
-        // Another name than the one that runs, so that nothing is there to be compared with; the definition is.
-        let named = ["template", "checked", chart, "-n", SYSTEM, "--set", values];
-        let manifests = run("helm", &named, "").expect(values);
-        let strict = "--validate=strict";
-        let asked = [
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "--dry-run=server",
-            strict,
-            "-f",
-            "-",
-        ];
-        run("kubectl", &asked, &manifests).unwrap_or_else(|e| panic!("{values}: {e}"));
-    }
-}
-
-#[test]
-#[ignore = "needs a cluster: make test-kubernetes"]
 fn an_uninstall_keeps_definitions_objects_volumes_and_what_runs() {
     turns::alone();
     let space = Space::new("uninstall");
@@ -179,22 +86,63 @@ fn an_uninstall_keeps_definitions_objects_volumes_and_what_runs() {
     training.finish();
 }
 
+/// A package of the chart as an older version might have been: with a definition that lacks a field of the spec.
+fn older(field: &str) -> String {
+    let folder = project("target/kubernetes/older");
+    let _ = fs::remove_dir_all(&folder);
+    let crds = folder.join("glint/files/crds");
+    fs::create_dir_all(&crds).expect("a folder");
+    let copied = Command::new("cp")
+        .args(["-r", "--"])
+        .args(
+            [
+                "Chart.yaml",
+                "values.yaml",
+                "values.schema.json",
+                "templates",
+            ]
+            .map(|file| project("charts/glint").join(file)),
+        )
+        .arg(folder.join("glint"))
+        .status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "the chart is copied"
+    );
+    let text = fs::read_to_string(project("crds/parameterservers.yaml")).expect("the definition");
+    let mut definition: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let fields = definition.pointer_mut(spec).and_then(Value::as_object_mut);
+    let gone = fields.and_then(|fields| fields.remove(field));
+    assert!(gone.is_some(), "there is no field {field}");
+    fs::write(crds.join("parameterservers.yaml"), definition.to_string()).expect("a file");
+    let (chart, folder) = (folder.join("glint"), folder.to_str().expect("a path"));
+    let chart = chart.to_str().expect("a path");
+    run(
+        "helm",
+        &["package", chart, "--version", "0.0.9", "-d", folder],
+        "",
+    )
+    .expect("a package");
+    format!("{folder}/glint-0.0.9.tgz")
+}
+
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
-fn an_upgrade_from_an_older_chart_keeps_objects_and_data() {
+fn an_upgrade_from_an_older_chart_keeps_objects_and_data_and_brings_the_new_definition() {
     turns::alone();
     operator();
-    let folder = project("target/kubernetes/older");
-    let folder = folder.to_str().expect("a path");
-    let chart = project("charts/glint");
-    let chart = chart.to_str().expect("a path");
-    let package = ["package", chart, "--version", "0.0.9", "-d", folder];
-    run("helm", &package, "").expect("a package");
+    let older = older("topologySpreadConstraints");
     uninstall();
-    install_from(&format!("{folder}/glint-0.0.9.tgz"), &[]);
+    install_from(&older, &[]);
     let space = Space::new("upgrade");
     space.parameter_server("lda", "{servers: 2, storage: {size: 1Gi}}");
     space.ready("lda", 2);
+    let new_field = "{servers: 1, storage: {size: 1Gi}, topologySpreadConstraints: \
+         [{topologyKey: kubernetes.io/hostname, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway}]}";
+    let new_field = parameter_server("lda", new_field);
+    let said = space.try_apply(&new_field).expect_err("an unknown field");
+    assert!(said.contains("topologySpreadConstraints"), "{said}");
     let training = Training::start(&space, "lda", "async");
     let uids = || {
         [
@@ -213,52 +161,63 @@ fn an_upgrade_from_an_older_chart_keeps_objects_and_data() {
     assert!(releases.contains("glint-0.1.0"), "{releases}");
     space.ready("lda", 2);
     assert_eq!(uids(), before, "nothing was touched");
-    // And the new one looks after it.
-    space.kubectl(&["scale", "pserver", "lda", "--replicas=1"]);
-    space.ready("lda", 1);
+    // And the new one looks after it, by what its definition knows.
+    space
+        .try_apply(&new_field)
+        .expect("a field that is known now");
+    eventually("the new field is followed", 60, || {
+        let set = space.find(&["statefulset", "lda-server"])?;
+        let spread = &set["spec"]["template"]["spec"]["topologySpreadConstraints"];
+        (spread[0]["topologyKey"] == "kubernetes.io/hostname").then_some(())
+    });
     training.goes_on();
     training.finish();
+    space.ready("lda", 1);
 }
 
 #[test]
 #[ignore = "needs a cluster: make test-kubernetes"]
-fn installed_by_plain_manifests_it_works_as_by_the_chart() {
+fn installed_by_the_one_file_of_manifests_it_works_as_by_the_chart() {
     turns::alone();
     operator();
     uninstall();
     kubectl(&["delete", "crd", "parameterservers.glint.dev", "--wait"]);
-    let crds = project("crds");
-    kubectl(&["apply", "-f", crds.to_str().expect("a path")]);
-    let chart = project("charts/glint");
-    let chart = chart.to_str().expect("a path");
-    let rendered = [
-        "template",
-        "glint",
-        chart,
-        "-n",
-        SYSTEM,
-        "--set",
-        "crds.install=false",
-    ];
-    let manifests = run("helm", &rendered, "").expect("manifests");
-    let plain = |verb: &str| {
-        run("kubectl", &[verb, "-f", "-"], &manifests).unwrap_or_else(|e| panic!("{verb}: {e}"))
-    };
-    plain("apply");
+    kubectl(&["delete", "namespace", SYSTEM, "--wait"]);
+    // As `make manifests` does, with the Helm that renders here.
+    let file = project("target/kubernetes/manifests/glint.yaml");
+    let file = file.to_str().expect("a path");
+    let script = project("scripts/manifests.sh");
+    run(script.to_str().expect("a path"), &[file], "").expect("the file is written");
+    let text = fs::read_to_string(file).expect("the file");
+    assert!(
+        !text.contains("Helm"),
+        "what no Helm has made is not called its own"
+    );
+    kubectl(&["apply", "-f", file]);
     eventually("the operator is there", 90, || {
         (!operators().is_empty()).then_some(())
     });
+    let namespace = find(&["namespace", SYSTEM]).expect("the namespace");
+    let labels = &namespace["metadata"]["labels"];
+    assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
     {
         let space = Space::bare("plain");
         space.parameter_server("lda", "{servers: 2}");
         space.ready("lda", 2);
         let training = Training::start(&space, "lda", "memory");
+        // Applied again, as for an upgrade, it finds all as it is.
+        let again = kubectl(&["apply", "-f", file]);
+        assert!(
+            !again.contains("configured") && !again.contains("created"),
+            "{again}"
+        );
         training.goes_on();
         training.finish();
         space.kubectl(&["delete", "pserver", "lda", "--wait"]);
         space.nothing_is_left(120);
     }
-    plain("delete");
-    // As docs/kubernetes.md says of definitions that were applied before.
-    install_from(chart, &["--take-ownership"]);
+    // As the file says; and as docs/kubernetes.md says of what was applied before.
+    kubectl(&["delete", "namespace", SYSTEM, "--wait"]);
+    let chart = project("charts/glint");
+    install_from(chart.to_str().expect("a path"), &["--take-ownership"]);
 }

@@ -1,5 +1,7 @@
 //! crash-after-each-call LOG OPERATOR: runs the operator against the API server, and kills it whenever a change that it has
-//! asked for is done, before it hears of that, until the standard input ends. LOG has a line for each.
+//! asked for is done, before it hears of that, until the standard input ends. LOG has a line for each. Some requests are not
+//! passed on, but answered with an error, as by an API server that has too much to do or fails: LOG has a line for each of
+//! those, too, that begins with `refused`.
 //!
 //! It is a proxy between the operator and `kubectl proxy`, which brings the credentials; one request per connection.
 
@@ -10,7 +12,10 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -22,6 +27,8 @@ struct Operator {
     access: String,
     process: Mutex<Child>,
     log: Mutex<File>,
+    /// Requests so far, changes and others.
+    requests: [AtomicUsize; 2],
 }
 
 impl Operator {
@@ -57,6 +64,24 @@ impl Operator {
         *process = Self::start(&self.program, &self.access)?;
         Ok(())
     }
+
+    /// Whether a request is not to be passed on, and with what it is answered. Every fourth change, so that one that is
+    /// refused is tried again and then done; of what is read, few, since each operator begins by reading everything.
+    fn refusal(&self, what: &str, is_change: bool) -> io::Result<Option<&'static str>> {
+        let number = self.requests[usize::from(is_change)].fetch_add(1, Ordering::Relaxed);
+        let (among, every) = if is_change { (number, 4) } else { (number, 53) };
+        if among % every != every - 1 {
+            return Ok(None);
+        }
+        let answer = if among / every % 2 == 0 {
+            "500 Internal Server Error\r\n"
+        } else {
+            "429 Too Many Requests\r\nRetry-After: 1\r\n"
+        };
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(log, "refused {} {what}", &answer[..3])?;
+        Ok(Some(answer))
+    }
 }
 
 fn main() -> Result<()> {
@@ -78,6 +103,7 @@ fn main() -> Result<()> {
     let operator = Arc::new(Operator {
         process: Mutex::new(Operator::start(&program, &access)?),
         log: Mutex::new(File::create(&log)?),
+        requests: [AtomicUsize::new(0), AtomicUsize::new(0)],
         program,
         access,
     });
@@ -142,12 +168,25 @@ fn pass(connection: &TcpStream, upstream: &str, operator: &Operator) -> Result<(
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
 
-    let mut there = TcpStream::connect(upstream)?;
-    there.write_all(&head)?;
-    there.write_all(&body)?;
     let is_change = ["POST ", "PUT ", "PATCH ", "DELETE "]
         .iter()
         .any(|verb| what.starts_with(verb));
+    if let Some(answer) = operator.refusal(&what, is_change)? {
+        let code = &answer[..3];
+        let status = format!(
+            r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"not now","reason":"Refused","code":{code}}}"#
+        );
+        let mut to = connection;
+        write!(
+            to,
+            "HTTP/1.1 {answer}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{status}",
+            status.len()
+        )?;
+        return Ok(());
+    }
+    let mut there = TcpStream::connect(upstream)?;
+    there.write_all(&head)?;
+    there.write_all(&body)?;
     if is_change {
         let mut status = String::new();
         BufReader::new(there).read_line(&mut status)?;

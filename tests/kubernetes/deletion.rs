@@ -1,7 +1,8 @@
 //! A `ParameterServer` is deleted.
 
 use glint_tests_kubernetes::{
-    stories::{SYSTEM, Space, eventually, kubectl, operators},
+    installation::scale,
+    stories::{Space, eventually},
     training::Training,
     turns,
 };
@@ -43,8 +44,21 @@ fn deleted_with_retention_delete_nothing_is_left() {
     );
     space.ready("lda", 2);
     assert_eq!(space.claims(), 3);
-    space.kubectl(&["delete", "pserver", "lda", "--wait"]);
+    // Something else wants to do its work first, and holds the object.
+    let finalizers = |list: &str| {
+        let patch = format!(r#"{{"metadata": {{"finalizers": {list}}}}}"#);
+        space.kubectl(&["patch", "pserver", "lda", "--type=merge", "-p", &patch]);
+    };
+    finalizers(r#"["example.com/first"]"#);
+    let before = space.look("lda")["status"].clone();
+    space.kubectl(&["delete", "pserver", "lda", "--wait=false"]);
+    eventually("its phase says so, and all else is as before", 60, || {
+        let status = space.look("lda")["status"].clone();
+        (status["phase"] == "Deleting" && status["servers"] == before["servers"]).then_some(())
+    });
+    finalizers("[]");
     space.nothing_is_left(120);
+    assert!(space.find(&["pserver", "lda"]).is_none());
     eventually("no volume is claimed", 60, || {
         (space.claims() == 0).then_some(())
     });
@@ -57,28 +71,8 @@ fn deleted_while_the_operator_is_away_it_goes_all_the_same() {
     let space = Space::new("away");
     space.parameter_server("lda", "{servers: 1}");
     space.ready("lda", 1);
-    kubectl(&[
-        "-n",
-        SYSTEM,
-        "scale",
-        "deployment",
-        "glint-operator",
-        "--replicas=0",
-    ]);
-    eventually("no operator is there", 60, || {
-        operators().is_empty().then_some(())
-    });
+    scale(0);
     space.kubectl(&["delete", "pserver", "lda", "--wait", "--timeout=30s"]);
     space.nothing_is_left(120);
-    kubectl(&[
-        "-n",
-        SYSTEM,
-        "scale",
-        "deployment",
-        "glint-operator",
-        "--replicas=1",
-    ]);
-    eventually("the operator is there again", 60, || {
-        (!operators().is_empty()).then_some(())
-    });
+    scale(1);
 }

@@ -32,16 +32,21 @@ pub fn one(pattern: &str) -> String {
         .output()
         .expect("the cluster's script runs");
     let name = String::from_utf8_lossy(&name.stdout).trim().to_owned();
+    of_group(pattern, &format!("/{name}-"))
+}
+
+/// The process whose command line is like `pattern`, and that is in a control group of which `group` is a part; there is one.
+fn of_group(pattern: &str, group: &str) -> String {
     let found = Command::new("pgrep")
         .args(["--full", "--", pattern])
         .output()
         .expect("pgrep runs");
-    let of_cluster = |process: &&str| {
+    let of_group = |process: &&str| {
         let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
-        groups.contains(&format!("/{name}-"))
+        groups.contains(group)
     };
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let found: Vec<&str> = found.lines().filter(of_cluster).collect();
+    let found: Vec<&str> = found.lines().filter(of_group).collect();
     assert_eq!(found.len(), 1, "one process of {pattern}: {found:?}");
     found[0].to_owned()
 }
@@ -61,6 +66,28 @@ impl Frozen {
         };
         frozen.signal("STOP");
         frozen
+    }
+
+    /// That of a pod that runs `glint`.
+    pub fn pod(space: &Space, name: &str) -> Self {
+        let uid = space.uid("pod", name).expect("the pod is there");
+        let frozen = Self {
+            process: of_group("^/glint ", &format!("/pod{uid}/")),
+        };
+        frozen.signal("STOP");
+        frozen
+    }
+
+    /// Whether it still stands still, and is there.
+    pub fn stands(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process));
+        // After its name, which is in brackets, comes its state.
+        stat.is_ok_and(|stat| {
+            stat.rsplit(')')
+                .next()
+                .unwrap_or_default()
+                .starts_with(" T")
+        })
     }
 
     fn signal(&self, signal: &str) {

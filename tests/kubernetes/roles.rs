@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use glint_tests_kubernetes::{
-    audit,
-    stories::{SYSTEM, find},
-};
+use glint_tests_kubernetes::{audit, installation::SYSTEM, stories::find};
 
 /// `verb resource.group`, as in `patch statefulsets.apps`.
 type Right = String;
@@ -20,10 +17,9 @@ fn granted() -> BTreeSet<Right> {
         find(&["clusterrole", "glint-system-glint-operator"]).expect("the role of the chart");
     let zones =
         find(&["clusterrole", "glint-system-glint-operator-zones"]).expect("that for zones");
-    let lease =
-        find(&["-n", SYSTEM, "role", "glint-operator-lease"]).expect("the role for the lease");
+    let own = find(&["-n", SYSTEM, "role", "glint-operator-own"]).expect("the role for the lease");
     let mut rights = BTreeSet::new();
-    for role in [role, zones, lease] {
+    for role in [role, zones, own] {
         for rule in role["rules"].as_array().expect("rules") {
             let list = |field: &str| -> Vec<String> {
                 let items = rule[field].as_array().cloned().unwrap_or_default();

@@ -34,6 +34,9 @@ fn with_rollout_drain_every_server_is_emptied_before_its_pod_is_replaced() {
             "server {n} was not replaced"
         );
     }
+    let events = space.events("lda");
+    let told = events.iter().filter(|reason| *reason == "RestartingPod");
+    assert_eq!(told.count(), 4, "three servers and the master: {events:?}");
     eventually(
         "all have their share again, and none is being emptied",
         90,

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use glint_tests_kubernetes::stories::{Space, operator, project, run};
+use glint_tests_kubernetes::installation::operator;
+use glint_tests_kubernetes::stories::{Space, project, run};
 
 fn manifest(name: &str, spec: &Value) -> String {
     json!({

@@ -6,19 +6,13 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::turns;
-
-/// The namespace of the operator.
-pub const SYSTEM: &str = "glint-system";
-/// The operator's pods.
-pub const OPERATOR: &str = "app.kubernetes.io/name=glint-operator";
+use crate::installation::{OPERATOR, SYSTEM, operator};
 
 /// A path in the project.
 pub fn project(path: &str) -> PathBuf {
@@ -93,50 +87,6 @@ pub fn eventually<T>(what: &str, seconds: u64, mut look: impl FnMut() -> Option<
         );
         thread::sleep(Duration::from_millis(300));
     }
-}
-
-/// The operator, installed by the chart, once for all tests.
-pub fn operator() {
-    static INSTALLED: OnceLock<()> = OnceLock::new();
-    turns::beside();
-    INSTALLED.get_or_init(install);
-    // A test that failed may have left none.
-    let deployment =
-        find(&["-n", SYSTEM, "deployment", "glint-operator"]).expect("it is installed");
-    if deployment["spec"]["replicas"] != 1 {
-        kubectl(&[
-            "-n",
-            SYSTEM,
-            "scale",
-            "deployment",
-            "glint-operator",
-            "--replicas=1",
-        ]);
-    }
-    eventually("the operator is there", 90, || {
-        (!operators().is_empty()).then_some(())
-    });
-}
-
-/// Installs or upgrades the operator by the chart, as it is when nobody says anything.
-pub fn install() {
-    let chart = project("charts/glint");
-    install_from(chart.to_str().expect("a path"), &[]);
-}
-
-/// Installs or upgrades the operator by a chart, and waits until it is ready.
-pub fn install_from(chart: &str, more: &[&str]) {
-    let mut arguments = vec!["upgrade", "--install", "glint", chart];
-    arguments.extend(["--namespace", SYSTEM, "--create-namespace"]);
-    arguments.extend(["--wait", "--timeout", "120s"]);
-    arguments.extend(more);
-    run("helm", &arguments, "").unwrap_or_else(|e| panic!("helm install: {e}"));
-}
-
-/// Removes the operator, as its chart was installed.
-pub fn uninstall() {
-    let arguments = ["uninstall", "glint", "-n", SYSTEM, "--wait"];
-    run("helm", &arguments, "").unwrap_or_else(|e| panic!("helm uninstall: {e}"));
 }
 
 /// A namespace that admits only restricted pods, and goes with the test.
@@ -349,33 +299,4 @@ pub fn parameter_server(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: glint.dev/v1alpha1\nkind: ParameterServer\nmetadata: {{name: {name}}}\nspec: {spec}\n"
     )
-}
-
-/// The operator's pods that are ready.
-pub fn operators() -> Vec<String> {
-    let list = find(&["-n", SYSTEM, "pods", "-l", OPERATOR]).expect("a list");
-    let pods = list["items"].as_array().cloned().unwrap_or_default();
-    pods.iter()
-        .filter(|pod| {
-            let conditions = pod["status"]["conditions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            pod["metadata"]["deletionTimestamp"].is_null()
-                && conditions
-                    .iter()
-                    .any(|c| c["type"] == "Ready" && c["status"] == "True")
-        })
-        .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
-        .collect()
-}
-
-/// The sum of a counter of the operator that works, over the lines that contain all of `labels`.
-pub fn counted(pod: &str, metric: &str, labels: &[&str]) -> f64 {
-    let path = format!("/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics");
-    let text = kubectl(&["get", "--raw", &path]);
-    text.lines()
-        .filter(|line| line.starts_with(metric) && labels.iter().all(|label| line.contains(label)))
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
 }

@@ -110,6 +110,13 @@ impl<'a> Training<'a> {
         });
     }
 
+    /// It goes on all the time, for some seconds.
+    pub fn goes_on_and_on(&self) {
+        for _ in 0..5 {
+            self.goes_on();
+        }
+    }
+
     /// Ends it without a word: there are no servers any more that it could be judged by.
     pub fn give_up(mut self) {
         let arguments = ["delete", "job", &self.name, "--force", "--grace-period=0"];
@@ -118,8 +125,17 @@ impl<'a> Training<'a> {
         let _ = self.follower.wait();
     }
 
-    /// Ends it; no call has failed, and every value is what it must be.
-    pub fn finish(mut self) {
+    /// Ends it; no call has failed, every value is what it must be, and none took longer than a moment.
+    pub fn finish_without_a_wait(self) {
+        // What takes a moment takes a fraction of a second, and more on a machine that is busy. A call that waits for a pod
+        // to come back, or for whoever is kept away for some seconds, takes longer.
+        const MOMENT_MS: u64 = 5000;
+        let slowest = self.finish();
+        assert!(slowest < MOMENT_MS, "a call took {slowest} ms");
+    }
+
+    /// Ends it; no call has failed, and every value is what it must be. How long the slowest call took, in milliseconds.
+    pub fn finish(mut self) -> u64 {
         kubectl(&[
             "-n",
             self.space.name(),
@@ -142,5 +158,8 @@ impl<'a> Training<'a> {
             "the Job ended with: {log}"
         );
         note(&format!("the Job: {last}"));
+        let slowest = last.split("the slowest call took ").nth(1);
+        let slowest = slowest.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        slowest.expect("it says how long the slowest call took")
     }
 }

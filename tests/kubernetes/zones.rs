@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use glint_tests_kubernetes::{
+    installation::{OPERATOR, SYSTEM, install, operators},
     processes,
-    stories::{OPERATOR, SYSTEM, Space, eventually, find, install, kubectl, operators},
+    stories::{Space, eventually, find, kubectl},
     training::Training,
     turns,
 };

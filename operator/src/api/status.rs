@@ -68,8 +68,6 @@ pub struct ParameterServerStatus {
 /// How a parameter server fares, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// It was accepted, and nothing runs yet.
-    Pending,
     /// Master and servers start for the first time.
     Starting,
     /// All servers answer.
@@ -84,7 +82,7 @@ pub enum Phase {
     Invalid,
     /// The operator leaves it alone.
     Paused,
-    /// It is being deleted.
+    /// It is being deleted, and a finalizer of somebody else's still holds it.
     Deleting,
 }
 

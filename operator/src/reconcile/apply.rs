@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Failure, ignore_gone, tell::say};
+use super::{Failure, ignore_gone, tell::say_of};
 use crate::{
     api::ParameterServer,
     build::{Child, MANAGER, Names},
@@ -70,7 +70,8 @@ pub(super) async fn ensure(
         let applied = apply(child, &namespace, manifest, context).await?;
         if same && applied.is_none() {
             let note = format!("{kind} {} was changed at {field}: put back", child.name);
-            say(object, Reason::Restored, &note, context).await;
+            let of = (&child.resource, child.name.as_str());
+            say_of(object, of, Reason::Restored, &note, context).await;
         }
         return Ok(applied);
     }
@@ -80,7 +81,8 @@ pub(super) async fn ensure(
     let applied = apply(child, &namespace, manifest, context).await?;
     if made_before && kind != "Pod" && applied.is_none() {
         let note = format!("{kind} {} was deleted: made again", child.name);
-        say(object, Reason::Restored, &note, context).await;
+        let of = (&child.resource, child.name.as_str());
+        say_of(object, of, Reason::Restored, &note, context).await;
     }
     Ok(applied)
 }

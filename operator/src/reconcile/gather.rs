@@ -14,6 +14,7 @@ use crate::{
     build::{INSTANCE, Names},
     controller::Context,
     observe::{self, Observed},
+    refusal,
 };
 
 /// Gathers what there is.
@@ -83,30 +84,21 @@ pub(super) fn lags(
     })
 }
 
-/// Why pods of the servers are not there: the last words of their `StatefulSet`'s controller.
-pub(super) async fn refusals(
+/// Why pods of a `StatefulSet` are not there: the last words of its controller.
+pub(super) async fn refusal(
     object: &ParameterServer,
-    names: &Names,
+    set: &str,
     context: &Context,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Option<String>, Failure> {
     let api: Api<CoreEvent> = Api::namespaced(
         context.client.clone(),
         &object.namespace().unwrap_or_default(),
     );
-    let selector = format!(
-        "involvedObject.kind=StatefulSet,involvedObject.name={},reason=FailedCreate",
-        names.servers()
-    );
-    let mut events = api
+    let selector =
+        format!("involvedObject.kind=StatefulSet,involvedObject.name={set},reason=FailedCreate");
+    let events = api
         .list(&ListParams::default().fields(&selector).limit(20))
         .await?
         .items;
-    let recent = Timestamp::now() - k8s_openapi::jiff::SignedDuration::from_mins(5);
-    events.retain(|event| event.last_timestamp.as_ref().is_some_and(|t| t.0 > recent));
-    events.sort_by_key(|event| std::cmp::Reverse(event.last_timestamp.as_ref().map(|t| t.0)));
-    let words = events.into_iter().filter_map(|event| event.message);
-    Ok(words
-        .map(|text| observe::shortened(&text))
-        .take(1)
-        .collect())
+    Ok(refusal::refusal(object, set, &events, Timestamp::now()))
 }

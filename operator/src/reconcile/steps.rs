@@ -3,14 +3,14 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Preconditions},
+    api::{ApiResource, DeleteParams, Preconditions},
 };
 
 use super::{
     Failure,
     apply::{ensure, remove_unwanted},
     ignore_gone,
-    tell::say,
+    tell::say_of,
 };
 use crate::{
     api::ParameterServer,
@@ -52,7 +52,8 @@ pub(super) async fn carry_out(
                 delete_pod(object, pod, uid, false, context).await?;
                 // Afterwards: an operator that ends again and again after its first call gets on all the same.
                 let note = format!("restarting {pod}: {why}");
-                say(object, Reason::RestartingPod, &note, context).await;
+                let of = ApiResource::erase::<Pod>(&());
+                say_of(object, (&of, pod), Reason::RestartingPod, &note, context).await;
             }
             Step::Drain {
                 servers,

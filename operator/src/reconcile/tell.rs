@@ -1,7 +1,8 @@
 //! Tells how an object fares: its status, and events when a condition of it has changed.
 
 use k8s_openapi::{
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
 use kube::{
@@ -18,6 +19,7 @@ use crate::{
     controller::Context,
     observe,
     reason::Reason,
+    report::unreadable,
 };
 
 pub(super) async fn write_status(
@@ -59,43 +61,59 @@ async fn patch_status(
     }
 }
 
+/// Says of an object that is deleted, and that a finalizer still holds, that it is.
+pub(super) async fn deleting(object: &ParameterServer, context: &Context) -> Result<(), Failure> {
+    let before = object.status.clone().unwrap_or_default();
+    if before.phase == Some(Phase::Deleting) {
+        return Ok(());
+    }
+    let status = ParameterServerStatus {
+        phase: Some(Phase::Deleting),
+        observed_generation: object.metadata.generation,
+        ..before
+    };
+    write_status(object, &status, context).await
+}
+
 /// Says of an object that cannot be read that it cannot.
 pub(super) async fn refuse(
     meta: ObjectMeta,
     why: String,
     context: &Context,
 ) -> Result<(), Failure> {
+    let resource = ApiResource::erase::<ParameterServer>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(
         context.client.clone(),
         meta.namespace.as_deref().unwrap_or_default(),
-        &ApiResource::erase::<ParameterServer>(&()),
+        &resource,
     );
     let name = meta.name.unwrap_or_default();
     let Some(there) = api.get_opt(&name).await? else {
         return Ok(());
     };
-    let conditions = there.data["status"]["conditions"]
-        .as_array()
-        .cloned()
+    // What cannot be read may be the status itself: there is no other then.
+    let before = there.data.get("status").cloned();
+    let before: ParameterServerStatus = before
+        .and_then(|status| serde_json::from_value(status).ok())
         .unwrap_or_default();
-    if conditions.iter().any(|c| c["message"] == why.as_str()) {
+    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
+    let status = unreadable(&before, there.metadata.generation, &why, &now);
+    if status == before {
         return Ok(());
     }
     tracing::warn!(
         why,
         "an object cannot be followed; what runs for it goes on"
     );
-    let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
-    let condition = Condition {
-        type_: "Ready".to_owned(),
-        status: "False".to_owned(),
-        reason: Reason::InvalidSpec.to_string(),
-        message: why,
-        observed_generation: meta.generation,
-        last_transition_time: now,
-    };
-    let status = json!({"phase": Phase::Invalid, "conditions": [condition]});
-    patch_status(&api, &name, &status, context).await
+    patch_status(&api, &name, &json!(status), context).await?;
+    tell_changes(
+        &there.object_ref(&resource),
+        Some(&before),
+        &status,
+        context,
+    )
+    .await;
+    Ok(())
 }
 
 /// Tells by events which conditions have changed.
@@ -104,7 +122,16 @@ pub(super) async fn tell(
     status: &ParameterServerStatus,
     context: &Context,
 ) {
-    let before = object.status.as_ref();
+    let reference = object.object_ref(&());
+    tell_changes(&reference, object.status.as_ref(), status, context).await;
+}
+
+async fn tell_changes(
+    reference: &ObjectReference,
+    before: Option<&ParameterServerStatus>,
+    status: &ParameterServerStatus,
+    context: &Context,
+) {
     for condition in &status.conditions {
         let old = before.and_then(|s| s.conditions.iter().find(|c| c.type_ == condition.type_));
         let same =
@@ -116,13 +143,50 @@ pub(super) async fn tell(
             continue;
         };
         if !same && reason.is_told() && *reason != Reason::RestartingPod {
-            say(object, *reason, &condition.message, context).await;
+            publish(reference, None, *reason, &condition.message, context).await;
         }
     }
 }
 
-/// Writes an event; that one cannot be written harms nothing.
+/// Writes an event about an object.
 pub(super) async fn say(object: &ParameterServer, reason: Reason, note: &str, context: &Context) {
+    publish(&object.object_ref(&()), None, reason, note, context).await;
+}
+
+/// Writes an event about an object that is also about something that was made for it: what is said of another is not a
+/// repetition, of which only the number would be seen.
+pub(super) async fn say_of(
+    object: &ParameterServer,
+    (resource, name): (&ApiResource, &str),
+    reason: Reason,
+    note: &str,
+    context: &Context,
+) {
+    let related = ObjectReference {
+        api_version: Some(resource.api_version.clone()),
+        kind: Some(resource.kind.clone()),
+        name: Some(name.to_owned()),
+        namespace: object.namespace(),
+        ..ObjectReference::default()
+    };
+    publish(
+        &object.object_ref(&()),
+        Some(related),
+        reason,
+        note,
+        context,
+    )
+    .await;
+}
+
+/// Writes an event; that one cannot be written harms nothing.
+async fn publish(
+    reference: &ObjectReference,
+    related: Option<ObjectReference>,
+    reason: Reason,
+    note: &str,
+    context: &Context,
+) {
     let event = Event {
         type_: if reason.is_warning() {
             EventType::Warning
@@ -132,11 +196,10 @@ pub(super) async fn say(object: &ParameterServer, reason: Reason, note: &str, co
         reason: reason.to_string(),
         note: Some(observe::shortened(note)),
         action: "Reconcile".to_owned(),
-        secondary: None,
+        secondary: related,
     };
     tracing::info!(%reason, note, "event");
-    let reference = object.object_ref(&());
-    if let Err(error) = context.recorder.publish(&event, &reference).await {
+    if let Err(error) = context.recorder.publish(&event, reference).await {
         tracing::warn!(%error, %reason, "an event could not be written");
     }
 }

@@ -23,7 +23,7 @@ build() {
     mkdir -p "$programs/pause"
     cc -static -Os -o "$programs/pause/pause" "$cluster/programs/pause/pause.c"
     printf 'FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n' >"$programs/pause/Dockerfile"
-    "$root/scripts/image.sh" "$pause_image" "$programs/pause.tar" "$programs/pause"
+    REGISTRY="" "$root/scripts/image.sh" "$pause_image" "$programs/pause.tar" "$programs/pause"
   fi
 }
 
