@@ -36,7 +36,7 @@ pub(super) async fn run(api: &Api) -> anyhow::Result<()> {
                 pace = Pace::default();
                 print(&format!("{clear}{error:#}\nasking again\n"))?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(EVERY).await;
     }

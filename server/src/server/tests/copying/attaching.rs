@@ -171,7 +171,7 @@ async fn the_state_of_a_partition_goes_no_faster_than_the_rate_allows() {
     soon(|| (arrived() == (0, 8 << 20)).then_some(())).await;
     servers.same(0, 1).await;
     // The last piece goes when those before are paid for, of which a few milliseconds' worth were free.
-    let least = Duration::from_secs_f64((7 << 20) as f64 / RATE as f64 - 0.1);
+    let least = Duration::from_secs_f64(f64::from(7 << 20) / RATE as f64 - 0.1);
     assert!(began.elapsed() >= least, "{:?}", began.elapsed());
     // It has come once acknowledgements wait for it: nothing is on its way any more.
     servers.asked(0).await;
