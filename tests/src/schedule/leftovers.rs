@@ -57,7 +57,7 @@ async fn left(cluster: &Cluster) -> Result<(), String> {
         };
         let files: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
         let wanted = wanted.remove(&server.id).unwrap_or_default();
-        has_only(&wanted, &of_it, &files)?;
+        has_only(&wanted, &models, &of_it, &files)?;
     }
     Ok(())
 }

@@ -78,7 +78,11 @@ impl Disk {
             settled: offset < file.settled(),
             since: file.settled_at(),
         };
-        self.note(format_args!("a bit flips: {flip:?}"));
+        // Not when: an instant is another one in each run.
+        let (file, offset, settled) = (&flip.file, flip.offset, flip.settled);
+        self.note(format_args!(
+            "a bit flips at {offset} of {file}, settled: {settled}"
+        ));
         Some(flip)
     }
 }
