@@ -1,15 +1,16 @@
 //! Keeps the copies of all partitions as their models want them: looks whenever something has changed, and from time to
 //! time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use glint_protocol::ServerId;
 use tokio::time::Instant;
 
 use super::{
     Shared, failover,
     plan::{self, Fleet},
     state::State,
-    step::{self, Step},
+    step::{self, Act, Step},
 };
 
 /// How often it looks although nothing that it knows of has changed.
@@ -26,8 +27,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(state: &State, fleet: &Fleet) -> Self {
-        let steps = plan::plan(state, fleet, state.levelling);
+    /// Nobody is made a holder whose heartbeat is late: if it has ended, its copy has too, and until the one before is in sync again
+    /// there may be no other.
+    fn of(state: &State, fleet: &Fleet, running: &BTreeSet<ServerId>) -> Self {
+        let mut steps = plan::plan(state, fleet, state.levelling);
+        steps.retain(|step| match &step.act {
+            Act::Promote { to, .. } => running.contains(to),
+            _ => true,
+        });
         let is_level = state.levelling && steps.is_empty() && plan::is_level(state, fleet);
         Self { steps, is_level }
     }
@@ -81,7 +88,8 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                 Err(error) => tracing::debug!(%error, "partitions wait for a holder"),
             }
         }
-        let wanted = Wanted::of(&state, &seen);
+        let running = shared.running();
+        let wanted = Wanted::of(&state, &seen, &running);
         if wanted.is_anything() {
             let fleet = seen.clone();
             let mended = shared
@@ -91,7 +99,7 @@ pub(super) async fn mend(shared: Arc<Shared>) {
                     let wanted = if *now == *state {
                         wanted
                     } else {
-                        Wanted::of(now, &fleet)
+                        Wanted::of(now, &fleet, &running)
                     };
                     wanted.take(now);
                     Ok(wanted.steps)
@@ -110,5 +118,33 @@ pub(super) async fn mend(shared: Arc<Shared>) {
             }
         }
         tokio::time::sleep(GATHER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glint_protocol::{Durability, Epoch, copies::CopyRole};
+
+    use super::*;
+    use crate::master::testing::{copied, ids, model};
+
+    #[test]
+    fn nobody_is_made_a_holder_whose_heartbeat_is_late() {
+        let mut state = copied(2, 4, 2, Durability::Memory);
+        for partition in [1, 3] {
+            model(&mut state).promote(partition, 0, Epoch(9), CopyRole::InSync);
+        }
+        state.levelling = true;
+        let fleet = Fleet {
+            alive: ids(["s1", "s2"]),
+            gone: BTreeSet::new(),
+        };
+        let promoted = |running| {
+            let wanted = Wanted::of(&state, &fleet, &running);
+            let mut steps = wanted.steps.into_iter();
+            steps.any(|step| matches!(step.act, Act::Promote { .. }))
+        };
+        assert!(promoted(ids(["s1", "s2"])));
+        assert!(!promoted(ids(["s1"])));
     }
 }
