@@ -135,8 +135,9 @@ pub fn plan(object: &ParameterServer, installation: &Installation, observed: &Ob
     }
 }
 
-/// Servers that are being emptied and are to stay, once they are there: the spec has changed, they were restarted, or their
-/// pods were stopped from outside and are back.
+/// Servers that are being emptied and are to stay, once their pods are ready: the spec has changed, they were restarted, or their
+/// pods were stopped from outside and are back. Before, the one that answers may still be that of a pod that was deleted by
+/// force: it is about to end, and nothing may be given back to it.
 fn keep(object: &ParameterServer, observed: &Observed, emptied: Option<&str>) -> Vec<Step> {
     // What is known of pods is about what their `StatefulSet` was before: it is not known yet who is emptied to be restarted.
     let lags = |set| observe::lags(set, None);
@@ -147,8 +148,8 @@ fn keep(object: &ParameterServer, observed: &Observed, emptied: Option<&str>) ->
     let stays = |server: &str| {
         let ordinal = names.ordinal(server);
         let pod = ordinal.and_then(|n| observed.server_pod(n));
-        let stops = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-        ordinal.is_some_and(|n| n < object.spec.servers) && !stops && emptied != Some(server)
+        let wanted = ordinal.is_some_and(|n| n < object.spec.servers);
+        wanted && pod.is_some_and(observe::is_ready) && emptied != Some(server)
     };
     let servers = observed.status().into_iter().flat_map(|s| &s.servers);
     servers

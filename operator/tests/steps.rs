@@ -439,6 +439,10 @@ fn a_server_that_empties_itself_while_its_pod_stops_is_let_do_so() {
     scene.stops = Some(1);
     assert!(kept(&scene.plan()).is_empty());
     scene.stops = None;
+    // The next pod of its name is there, and the one that answers is still the process of the one that was deleted.
+    scene.servers[1].1 = false;
+    assert!(kept(&scene.plan()).is_empty());
+    scene.servers[1].1 = true;
     assert_eq!(kept(&scene.plan()), ["lda-server-1"]);
 }
 

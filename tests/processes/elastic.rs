@@ -215,7 +215,7 @@ impl Fleet {
                     .map(|file| file.unwrap().file_name().into_string().unwrap())
                     .collect();
                 let wanted = wanted.get(&server.id).cloned().unwrap_or_default();
-                has_only(&wanted, &models, &of_it, &files)?;
+                has_only(&wanted, &of_it, &files)?;
             }
             Ok::<(), String>(())
         };

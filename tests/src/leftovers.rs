@@ -42,22 +42,12 @@ pub fn wanted(models: &[ModelCopies]) -> Result<BTreeMap<ServerId, Copies>, Stri
     Ok(wanted)
 }
 
-/// Whether a server has that, and nothing else: by its own word, and by the files in its data directory. What it may still have of a
-/// generation before that of these models is not looked at: `docs/elastic.md` says so.
+/// Whether a server has that, and nothing else: by its own word, and by the files in its data directory.
 ///
 /// # Errors
 /// What it has instead.
-pub fn has_only(
-    wanted: &Copies,
-    models: &[ModelCopies],
-    server: &ServerStatus,
-    files: &[String],
-) -> Result<(), String> {
+pub fn has_only(wanted: &Copies, server: &ServerStatus, files: &[String]) -> Result<(), String> {
     let id = &server.id;
-    let is_reset = |of: Incarnation| {
-        let mut models = models.iter().map(|m| m.incarnation);
-        models.any(|now| now.model == of.model && now.generation > of.generation)
-    };
     let models = server.models.iter();
     let all: Vec<_> = models
         .flat_map(|m| m.partitions.iter().map(|p| (m.incarnation, *p)))
@@ -68,7 +58,7 @@ pub fn has_only(
     let lost: Copies = lost.map(|(of, p)| (*of, p.partition)).collect();
     let more: Vec<_> = has
         .difference(wanted)
-        .filter(|p| !lost.contains(p) && !is_reset(p.0))
+        .filter(|p| !lost.contains(p))
         .collect();
     let missing: Vec<_> = wanted.difference(&has).collect();
     if !more.is_empty() || !missing.is_empty() {
@@ -83,7 +73,7 @@ pub fn has_only(
     let of_no_copy = |name: &&String| match Named::parse(name) {
         Some(Named::Snapshot(incarnation, partition)) => {
             let key = (incarnation, partition);
-            !wanted.contains(&key) && !lost.contains(&key) && !is_reset(incarnation)
+            !wanted.contains(&key) && !lost.contains(&key)
         }
         Some(Named::Lost(..)) | None => false,
     };

@@ -156,20 +156,26 @@ fn call_off<'a>(
             });
         };
         for &partition in model.lost.keys() {
-            if is_draining(model.holder(partition)) {
+            let holder = model.holder(partition);
+            let lives = fleet.alive.contains(holder);
+            if is_draining(holder) {
                 // What is lost is no burden: whoever lives says so as well.
                 let others = fleet.alive.iter();
                 let others =
                     others.filter(|id| state.servers.contains_key(*id) && !is_draining(id));
                 if let Some(to) = others.min_by_key(|id| (state.placed_bytes(id), *id)) {
-                    push(partition, Act::Reassign(to.clone()));
+                    let to = to.clone();
+                    push(partition, Act::Reassign { to, lives });
                 }
                 continue;
             }
+            // Its holder has those that live drop what they have.
             let places = model.copies_of(partition).into_iter();
             let places = places.flat_map(|c| &c.places);
-            for place in places.filter(|place| is_draining(id(place.server))) {
-                push(partition, Act::Strike(id(place.server).clone()));
+            let of_nobody =
+                |id: &&ServerId| is_draining(id) && !(lives && fleet.alive.contains(*id));
+            for server in places.map(|place| id(place.server)).filter(of_nobody) {
+                push(partition, Act::Strike(server.clone()));
             }
         }
         for (&partition, copies) in &model.copies {

@@ -11,6 +11,7 @@ use std::{
 use glint_protocol::{
     Boot, Epoch, ErrorBody, ErrorCode, Incarnation, LossReason, ServerId,
     control::{CopyReport, LostCopy, Orders, Register},
+    copies::CopyRole,
 };
 use glint_world::http::Url;
 
@@ -260,6 +261,8 @@ pub(crate) fn register(
         // Only a master that was set back hears of a term above its own: its orders would be refused as those of an
         // earlier start.
         state.term = request.term.next();
+    } else {
+        let_go(state, request, &reported);
     }
     explain_the_rest(state, request, &reported, restarted, &mut findings);
     Ok(findings)
@@ -351,6 +354,54 @@ fn by_incarnation(request: &Register) -> Reported {
             .insert(copy.partition, *copy);
     }
     reported
+}
+
+/// Copies that nobody counts on any more, of values that another server holds: let go of as this one died, or struck while it was
+/// not heard. The holder has them dropped, as any that go. What the master may not know better is kept: a copy of an epoch that it has
+/// never heard of, and one of values that are lost.
+fn let_go(state: &mut State, request: &Register, reported: &Reported) {
+    if state.adopting.is_some() {
+        return;
+    }
+    for (&incarnation, copies) in reported {
+        let Some(model) = state.model(incarnation.model).cloned() else {
+            continue;
+        };
+        if model.incarnation != incarnation || model.phase != Phase::Live {
+            continue;
+        }
+        let index = model.index_of(&request.server);
+        let is_left = |copy: &&CopyReport| {
+            let partition = copy.partition as usize;
+            let placed = index.is_some_and(|index| {
+                model.holders.get(partition) == Some(&index)
+                    || model.role(copy.partition, index).is_some()
+            });
+            let is_lost = model.lost.contains_key(&copy.partition);
+            let epoch = model.epochs.get(partition);
+            !placed && !is_lost && epoch.is_some_and(|epoch| copy.epoch <= *epoch)
+        };
+        let left: Vec<u32> = copies
+            .values()
+            .filter(is_left)
+            .map(|c| c.partition)
+            .collect();
+        if left.is_empty() {
+            continue;
+        }
+        let mut changed = Model::clone(&model);
+        let index = changed.intern(&request.server);
+        for &partition in &left {
+            changed.set_role(partition, index, Some(CopyRole::Former));
+        }
+        changed.renewed(state.fresh_revision());
+        for partition in left {
+            changed.revised(partition, state.revision);
+        }
+        state
+            .models
+            .insert(model.spec.name.clone(), Arc::new(changed));
+    }
 }
 
 /// Copies that the catalogue does not place on this server: to be dropped if there is a tombstone, else orphans.

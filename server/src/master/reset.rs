@@ -99,10 +99,15 @@ pub(crate) fn reset(
     next.resets = model.resets[kept..].to_vec();
     next.resets.push(request.id);
     state.models.insert(name.to_owned(), Arc::new(next));
-    // Everything below it: of generations that this master does not know servers may have partitions too.
+    // Everything below it: of generations that this master does not know servers may have partitions too, and of those that it
+    // knows servers that it has struck.
     let mut former = Model::clone(&model);
     former.incarnation.generation = incarnation.generation - 1;
     bury(state, &former, GoneReason::Reset, None);
+    let all: BTreeSet<ServerId> = state.servers.keys().cloned().collect();
+    if let Some(tombstone) = state.tombstones.back_mut() {
+        tombstone.awaited.extend(all);
+    }
     Ok(incarnation)
 }
 

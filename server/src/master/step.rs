@@ -26,10 +26,10 @@ pub(crate) enum Act {
     Move { from: ServerId, to: ServerId },
     /// A copy goes, which the holder detaches.
     Release(ServerId),
-    /// Another copy that is in sync is the holder from now on; the holder's goes, or is attached anew.
+    /// Another copy that is in sync is the holder from now on; the holder's goes, or is one that is in sync.
     Promote { to: ServerId, goes: bool },
-    /// Its values are lost: another server holds that there are none.
-    Reassign(ServerId),
+    /// Its values are lost: another server holds that there are none, and has that one's holder, where it lives, drop what it has.
+    Reassign { to: ServerId, lives: bool },
     /// A copy belongs to nothing: its partition's values are lost.
     Strike(ServerId),
 }
@@ -89,20 +89,24 @@ fn take_one(state: &mut State, model: &mut Model, step: &Step, revision: Revisio
             let Some(to) = model.index_of(to) else {
                 return false;
             };
+            // One that stays is waited for until it has everything of the new holder: it is asked for by the
+            // master's own will, and no copy that is in sync may be missing for that, however shortly.
             let former = if *goes {
                 CopyRole::Former
             } else {
-                CopyRole::Learner
+                CopyRole::InSync
             };
             model.promote(partition, to, state.fresh_epoch(), former);
             true
         }
-        Act::Reassign(to) => {
+        Act::Reassign { to, lives } => {
             let to = model.intern(to);
             let from = model.holders[partition as usize];
             model.set_role(partition, to, Some(CopyRole::Learner));
             model.promote(partition, to, state.fresh_epoch(), CopyRole::Former);
-            model.strike(partition, from);
+            if !lives {
+                model.strike(partition, from);
+            }
             true
         }
         Act::Strike(server) => {

@@ -47,17 +47,16 @@ async fn left(cluster: &Cluster) -> Result<(), String> {
     is_still(&status)?;
     for server in &status.servers {
         let of_it: ServerStatus = get(&world, &server.url, "/v1/status").await?;
-        // What cannot be read is kept for a person to look at; and a process that ends while a copy is put in place or let go may
-        // leave a file, which goes with its model: see `docs/elastic.md`.
-        let (id, truth) = (&server.id.0, &cluster.truth);
-        let files = if truth.is_damaged(id) || truth.has_died(id) {
+        // What cannot be read is kept for a person to look at.
+        let id = &server.id.0;
+        let files = if cluster.truth.is_damaged(id) {
             Vec::new()
         } else {
             cluster.hosts()[id].disk.list()
         };
         let files: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
         let wanted = wanted.remove(&server.id).unwrap_or_default();
-        has_only(&wanted, &models, &of_it, &files)?;
+        has_only(&wanted, &of_it, &files)?;
     }
     Ok(())
 }

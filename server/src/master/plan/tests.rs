@@ -1,5 +1,5 @@
 use glint_protocol::{
-    Durability, LossReason,
+    Durability, Epoch, LossReason,
     admin::DrainState,
     control::ModelState,
     copies::{ChangeCopies, CopyChange},
@@ -202,6 +202,42 @@ fn a_lost_partition_is_not_moved_and_another_server_says_that_it_is_lost() {
     let told = state.models["w"].hold(&id("s2"), &state).unwrap();
     let mut held = told.partitions.iter();
     assert!(held.any(|held| held.partition == 0 && held.lost));
+}
+
+#[test]
+fn who_held_what_is_lost_and_lives_drops_what_it_has_and_who_does_not_is_not_waited_for() {
+    for (lives, told) in [(true, vec![id("s1")]), (false, vec![])] {
+        let mut state = copied(2, 1, 1, Durability::Async);
+        model(&mut state).lost.insert(0, LossReason::Restarted);
+        drain(&mut state, "s1");
+        let mut fleet = all(&state);
+        if !lives {
+            fleet.alive.remove(&id("s1"));
+        }
+        let steps = plan(&state, &fleet, false);
+        take(&mut state, &steps);
+        let now = &state.models["w"];
+        assert_eq!(now.holder(0), &id("s2"));
+        let former = now.copies_of(0).unwrap().of(CopyRole::Former);
+        let former: Vec<ServerId> = former.map(|s| now.servers[s as usize].clone()).collect();
+        assert_eq!(former, told);
+    }
+}
+
+#[test]
+fn no_copy_in_sync_is_missing_while_holders_are_levelled() {
+    let mut state = copied(2, 4, 2, Durability::Memory);
+    for partition in [1, 3] {
+        model(&mut state).promote(partition, 0, Epoch(9), CopyRole::InSync);
+    }
+    let steps = plan(&state, &all(&state), true);
+    assert!(!steps.is_empty());
+    take(&mut state, &steps);
+    let now = &state.models["w"];
+    let held = |server| now.holders.iter().filter(|h| **h == server).count();
+    assert_eq!((held(0), held(1)), (2, 2));
+    let has_both = |p: u32| in_sync(now.copies_of(p).unwrap()) == 2;
+    assert!((0..4).all(has_both));
 }
 
 #[test]

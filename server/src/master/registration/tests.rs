@@ -5,7 +5,7 @@ mod table;
 
 use super::*;
 use crate::master::{
-    testing::{draft, id, make, registration, request, state_with_servers},
+    testing::{self, draft, id, make, registration, request, state_with_servers},
     transition,
 };
 
@@ -173,14 +173,53 @@ fn what_nobody_knows_is_an_orphan_and_what_has_a_tombstone_is_to_be_dropped() {
 }
 
 #[test]
-fn a_partition_that_another_server_holds_is_an_orphan() {
+fn a_copy_of_what_another_server_holds_is_let_go_of() {
     let mut state = state_with_servers(2);
-    let model = make(&mut state, two_partitions("w"), 1);
+    make(&mut state, two_partitions("w"), 1);
+    let before = state.clone();
     let mut request = registration(&state, "s1", 1);
-    request.copies[0].partition = 1;
+    let mut left = request.copies[0];
+    left.partition = 1;
+    request.copies.push(left);
     let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
-    assert_eq!(findings.orphans, [model].into());
-    assert!(findings.lost.is_empty());
+    assert_eq!(
+        (&findings.orphans, &findings.lost),
+        (&BTreeSet::new(), &vec![])
+    );
+    let held = &state.models["w"].hold(&id("s2"), &state).unwrap();
+    let told = &held.partitions[0].copies;
+    assert_eq!(told.len(), 1, "its holder has it dropped");
+    assert_eq!(
+        (&held.peers[told[0].peer as usize].id, told[0].role),
+        (&id("s1"), CopyRole::Former)
+    );
+    let revision = state.models["w"].configured;
+    assert!(revision > before.models["w"].configured, "and is told");
+}
+
+#[test]
+fn a_copy_that_the_master_may_not_know_better_is_kept() {
+    let kept = |change: &dyn Fn(&mut State, &mut Register)| {
+        let mut state = state_with_servers(2);
+        let model = make(&mut state, two_partitions("w"), 1);
+        let mut request = registration(&state, "s1", 1);
+        let mut left = request.copies[0];
+        left.partition = 1;
+        request.copies.push(left);
+        change(&mut state, &mut request);
+        let findings = register(&mut state, &request, &BTreeSet::new()).unwrap();
+        assert_eq!(findings.orphans, [model].into());
+        assert!(state.models["w"].copies.is_empty());
+    };
+    kept(&|_, request| request.copies[1].epoch = Epoch(500));
+    kept(&|state, request| {
+        request.cluster = Some(state.cluster);
+        request.term = state.term.next();
+    });
+    kept(&|state, _| {
+        let model = testing::model(state);
+        model.lost.insert(1, LossReason::Restarted);
+    });
 }
 
 #[test]

@@ -125,11 +125,6 @@ impl Truth {
         }
     }
 
-    /// Whether a process of a host has ever ended.
-    pub(in crate::schedule) fn has_died(&self, host: &str) -> bool {
-        self.lock().deaths.contains_key(host)
-    }
-
     /// Whether the disk of a host was harmed.
     pub(in crate::schedule) fn is_damaged(&self, host: &str) -> bool {
         self.lock().harms.iter().any(|(harmed, _)| harmed == host)
