@@ -248,6 +248,7 @@ async fn beat(state: &State, link: &Link, term: Term, every: Duration) {
 
 /// Tells the master that this server ends in order; if it cannot be told, it notices by itself.
 pub(super) async fn leave(state: &Arc<State>, link: &Link) {
+    state.leaves.store(true, Ordering::Release);
     if !state.is_registered() {
         return;
     }

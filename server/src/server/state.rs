@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) registered: AtomicBool,
     /// Whether values were found to be lost that the master believes to be here.
     pub(super) found_loss: AtomicBool,
+    /// Whether it has begun to take leave: it becomes nobody's follower any more.
+    pub(super) leaves: AtomicBool,
     pub(super) heard: Mutex<Heard>,
     pub(super) tombstones: Mutex<Tombstones>,
     pub(super) counters: Counters,
@@ -186,6 +188,7 @@ impl State {
             obeying: tokio::sync::Mutex::default(),
             registered: AtomicBool::new(false),
             found_loss: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
             heard: Mutex::default(),
             tombstones: Mutex::default(),
             counters: Counters::default(),

@@ -1,6 +1,9 @@
 //! The follower's side: takes what a holder sends, in its order, and answers what it has. Everything may come twice, or late.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use glint_protocol::{Epoch, ErrorBody, ErrorCode, Position, ServerId};
@@ -181,8 +184,14 @@ fn offered(state: &Arc<State>, from: &ServerId, key: Key, epoch: Epoch, session:
     if !state.receiving.lock().admits(key, epoch, session) {
         return Outcome::Stranger;
     }
+    // Who ends would be in sync for a moment, and then be waited for: also by whom it has just handed over to.
+    let ends = state.leaves.load(Ordering::Acquire);
     let Some(slot) = state.slot(key) else {
-        return Outcome::Attached(None);
+        return if ends {
+            Outcome::Full
+        } else {
+            Outcome::Attached(None)
+        };
     };
     let mut held = slot.lock();
     let known = held.known_epoch();
@@ -192,6 +201,9 @@ fn offered(state: &Arc<State>, from: &ServerId, key: Key, epoch: Epoch, session:
     if held.is_holder() {
         // Only a holder that the master has made one speaks at a higher epoch.
         configure::depose(state, &slot, &mut held, epoch, None);
+    }
+    if ends {
+        return Outcome::Full;
     }
     let whole = held.loss().is_none() && slot.is_installed();
     let last = (held.last_epoch(), held.position());

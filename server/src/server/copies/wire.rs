@@ -78,7 +78,7 @@ pub(super) enum Outcome {
     Stranger,
     /// It has heard of a higher epoch.
     Refused(Epoch),
-    /// It has no room for the copy.
+    /// It has no room for the copy, or is about to end.
     Full,
     /// The copy is gone.
     Detached,
