@@ -125,17 +125,16 @@ async fn answer_push(Shared(state): Shared<Arc<State>>, request: Request) -> Ans
     let format = Format::of(request.headers())?;
     let body = state.bodies.read(request.into_body(), Bounds::DATA).await?;
     Counters::add(&state.counters.bytes_in, body.as_ref().len() as u64);
-    let now = state.world.clock.unix_ms();
     let reply = match format {
         Format::Binary => {
             let body = body.freeze();
-            let mut judged = push::judge(&state, &body, now)?;
+            let mut judged = push::judge(&state, &body, || state.world.clock.unix_ms())?;
             // The bytes are merged: another request may have the buffer while the verdicts wait, unless the log has it.
             drop(body);
             push::all_settled(&state, &mut judged).await?;
             push::reply(&state, &judged)?.freeze()
         }
-        Format::Json => json::push(&state, body.as_ref(), now).await?.into(),
+        Format::Json => json::push(&state, body.as_ref()).await?.into(),
     };
     Ok(respond(&state, format, reply))
 }
