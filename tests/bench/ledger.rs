@@ -255,7 +255,7 @@ fn as_requests(push: Push, spec: ModelSpec, now: u64, count: u64) -> anyhow::Res
         let serving = serve(
             world,
             listener,
-            server.router(),
+            server.paths(),
             Limits::default(),
             shutdown.clone(),
         );
