@@ -10,4 +10,4 @@ pub mod reading;
 
 pub use error::{Answer, Failure};
 pub use extract::{Json, Path, Query};
-pub use layers::finish;
+pub use layers::{finish, guarded};

@@ -30,6 +30,7 @@ use glint_protocol::{
 
 pub use judge::{Outcome, Verdict};
 pub use ledger::Ledger;
+use ledger::{Entry, Mark, Place};
 pub use values::Values;
 
 /// What never changes in the life of a partition.
@@ -217,7 +218,18 @@ impl Partition {
 
     /// Applies a record: the only way in which values, ledger and position change. The record must be valid.
     pub fn apply(&mut self, rule: Rule, cols: u32, record: Record<'_>) -> Position {
-        match record {
+        self.apply_at(None, rule, cols, record)
+    }
+
+    /// The same, when the lane of the record was found in the ledger already.
+    fn apply_at(
+        &mut self,
+        place: Option<Place>,
+        rule: Rule,
+        cols: u32,
+        record: Record<'_>,
+    ) -> Position {
+        let noted = match record {
             Record::Update {
                 lane,
                 number,
@@ -229,18 +241,22 @@ impl Partition {
                     reading.keep(&self.values, cols, sections);
                 }
                 rule::apply(&mut self.values, rule, cols, sections);
-                self.ledger
-                    .note(lane, number, ledger::Mark::Applied(digest), after_loss);
+                Some((lane, number, Mark::Applied(digest), after_loss))
             }
             Record::Skip {
                 lane,
                 number,
                 after_loss,
-            } => {
-                self.ledger
-                    .note(lane, number, ledger::Mark::Skipped, after_loss);
+            } => Some((lane, number, Mark::Skipped, after_loss)),
+            Record::Evict { lanes } => {
+                self.ledger.evict(lanes);
+                None
             }
-            Record::Evict { lanes } => self.ledger.evict(lanes),
+        };
+        if let Some((lane, number, mark, after_loss)) = noted {
+            let place = place.unwrap_or_else(|| self.ledger.find(lane));
+            self.ledger
+                .note(place, lane, Entry { number, mark }, after_loss);
         }
         self.position = self.position.next();
         self.last = self.epoch;

@@ -8,11 +8,12 @@ mod pace;
 
 use std::{io, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::Request, response::Response};
 use glint_world::{BoxStream, Listener, Shutdown, World};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::rt::TokioIo;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 
 use pace::{Activity, Paced, Watched};
 
@@ -48,12 +49,28 @@ impl Default for Limits {
     }
 }
 
-/// Answers connections with `router` until `shutdown`; then takes no more, lets the requests in flight finish within the
+/// What answers the requests of connections.
+pub trait Responder: Clone + Send + Sync + 'static {
+    /// Answers one; what goes wrong is an answer too.
+    fn respond(&self, request: Request) -> impl Future<Output = Response> + Send + 'static;
+}
+
+impl Responder for Router {
+    fn respond(&self, request: Request) -> impl Future<Output = Response> + Send + 'static {
+        let answer = self.clone().call(request);
+        async move {
+            let Ok(response) = answer.await;
+            response
+        }
+    }
+}
+
+/// Answers connections with `responder` until `shutdown`; then takes no more, lets the requests in flight finish within the
 /// grace period, and returns when all connections are closed.
 pub async fn serve(
     world: World,
     mut listener: Box<dyn Listener>,
-    router: Router,
+    responder: impl Responder,
     limits: Limits,
     shutdown: Shutdown,
 ) {
@@ -74,10 +91,10 @@ pub async fn serve(
         match (place, accepted) {
             (Ok(place), Ok((stream, _))) => {
                 pause = Duration::ZERO;
-                let router = router.clone();
+                let responder = responder.clone();
                 let (room, shutdown, open) = (Arc::clone(&room), shutdown.clone(), open.token());
                 world.tasks.spawn(Box::pin(async move {
-                    connection(stream, router, limits, room, place, shutdown).await;
+                    connection(stream, responder, limits, room, place, shutdown).await;
                     drop(open);
                 }));
             }
@@ -114,14 +131,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 async fn connection(
     stream: BoxStream,
-    router: Router,
+    responder: impl Responder,
     limits: Limits,
     room: Arc<Semaphore>,
     place: OwnedSemaphorePermit,
     shutdown: Shutdown,
 ) {
     let activity = Arc::new(Activity::default());
-    let service = Watched::new(TowerToHyperService::new(router), Arc::clone(&activity));
+    let service = Watched::new(responder, Arc::clone(&activity));
     let stream = TokioIo::new(Paced::new(stream, limits, room, activity));
     // No date header: the time of day is the world's, not this machine's. Waiting is bounded by `Paced`.
     let connection = hyper::server::conn::http1::Builder::new()

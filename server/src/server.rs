@@ -51,6 +51,7 @@ use crate::{
     log::{LogFailure, LogOptions, recovery::RecoveryError, volume::VolumeError},
     serve::{Limits, serve},
 };
+pub use router::Paths;
 use state::State;
 
 /// Bytes a second at which states of partitions are sent to other servers, unless told otherwise.
@@ -241,14 +242,7 @@ pub async fn run(
     let eviction = eviction::run(Arc::clone(&server.state), config.idle(), stop.clone());
     spawn(Box::pin(eviction));
 
-    serve(
-        world.clone(),
-        listener,
-        server.router(),
-        config.limits,
-        stop,
-    )
-    .await;
+    serve(world.clone(), listener, server.paths(), config.limits, stop).await;
     // Verdicts that waited for followers are told: nothing is left to do for those.
     server.state.ending.cancel();
     server.state.tasks.close();

@@ -255,7 +255,7 @@ fn as_requests(push: Push, spec: ModelSpec, now: u64, count: u64) -> anyhow::Res
         let serving = serve(
             world,
             listener,
-            server.router(),
+            server.paths(),
             Limits::default(),
             shutdown.clone(),
         );
@@ -310,17 +310,15 @@ fn through_ledger(
     body: &[u8],
 ) -> anyhow::Result<()> {
     let request = Request::parse(body, Kind::Push)?;
-    let now = SystemClock.unix_ms();
     for group in &request.groups {
         let checked = check(description, group, request.header.number.0);
         let pushed = Pushed {
             lane: request.header.lane,
             number: request.header.number,
             header: &group.header,
-            now,
         };
-        let checked = checked.as_ref().map_err(Clone::clone);
-        let verdict = partition.judge_and_apply(description, pushed, checked, Ok(()));
+        let now = || SystemClock.unix_ms();
+        let verdict = partition.judge_and_apply(description, pushed, checked.as_ref(), Ok(()), now);
         anyhow::ensure!(
             verdict.outcome == Outcome::Applied && !verdict.repeated,
             "the push ended as {verdict:?}"

@@ -1,6 +1,6 @@
 //! Reading bodies: into one reused buffer, within a size, a time, and a memory budget that all requests share.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -102,7 +102,12 @@ impl Bodies {
     /// declares more than the limit; `too_slow` when it takes longer than [`BODY_TIMEOUT`]; `busy` when the budget is
     /// used up.
     pub async fn read(&self, body: Body, bounds: Bounds) -> Result<Charged, ErrorBody> {
-        match tokio::time::timeout(BODY_TIMEOUT, self.read_all(body, bounds)).await {
+        let mut reading = std::pin::pin!(self.read_all(body, bounds));
+        // A small body has come with its head: there is nothing to wait for, and the clock need not be asked.
+        if let Poll::Ready(read) = futures_util::poll!(reading.as_mut()) {
+            return read;
+        }
+        match tokio::time::timeout(BODY_TIMEOUT, reading).await {
             Ok(read) => read,
             Err(_) => Err(too_slow()),
         }

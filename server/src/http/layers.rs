@@ -20,7 +20,9 @@ pub fn finish(router: Router, bodies: Bodies) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn(guard))
+        .layer(middleware::from_fn(|request, next: Next| {
+            guarded(request, |request| next.run(request))
+        }))
         .layer(axum::Extension(bodies))
 }
 
@@ -45,19 +47,29 @@ async fn unknown_method(request: Request) -> Failure {
     )
 }
 
-/// Says in every answer which version this side speaks.
-async fn guard(request: Request, next: Next) -> Response {
-    static VERSION: HeaderValue = HeaderValue::from_static("1");
+// Made once: checking every letter of them takes longer than anything that is done with them.
+static VERSION_NAME: HeaderName = HeaderName::from_static(VERSION_HEADER);
+static VERSION: HeaderValue = HeaderValue::from_static("1");
+
+/// Answers a request within what is around every path: another protocol version and panics are answered with an error of the
+/// protocol, and every answer says which version this side speaks.
+pub async fn guarded<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output: IntoResponse>,
+{
     debug_assert_eq!(VERSION.as_bytes(), PROTOCOL_VERSION.to_string().as_bytes());
-    let mut response = answer(request, next).await;
+    let mut response = checked(request, answer).await;
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static(VERSION_HEADER), VERSION.clone());
+    headers.insert(&VERSION_NAME, VERSION.clone());
     response
 }
 
-async fn answer(request: Request, next: Next) -> Response {
-    if let Some(version) = request.headers().get(VERSION_HEADER)
-        && version.as_bytes() != PROTOCOL_VERSION.to_string().as_bytes()
+async fn checked<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output: IntoResponse>,
+{
+    if let Some(version) = request.headers().get(&VERSION_NAME)
+        && version != VERSION
     {
         return Failure::new(
             ErrorCode::UnsupportedProtocol,
@@ -70,8 +82,8 @@ async fn answer(request: Request, next: Next) -> Response {
     }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     // Locks that a panic poisons are taken regardless: what they guard is changed only after all that may fail.
-    if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        return response;
+    if let Ok(answer) = AssertUnwindSafe(answer(request)).catch_unwind().await {
+        return answer.into_response();
     }
     tracing::error!(%method, path, "a request made the program panic");
     Failure::new(

@@ -6,7 +6,11 @@ use glint_protocol::{
     frame::{GroupHeader, Op},
 };
 
-use super::{Description, Loss, Partition, Record, check::Checked, ledger::Mark};
+use super::{
+    Description, Loss, Partition, Record,
+    check::Checked,
+    ledger::{Mark, Place},
+};
 
 /// How far a lane's birth may lie ahead of the server's clock, in milliseconds: a day. A birth far in the future would
 /// never be covered by a horizon, or push the horizon ahead of all honest lanes.
@@ -39,7 +43,7 @@ pub struct Verdict {
     pub after_loss: Option<Number>,
 }
 
-/// A group of a push, with what the judgement needs of the outside.
+/// A group of a push.
 #[derive(Clone, Copy, Debug)]
 pub struct Pushed<'a> {
     /// The lane of the request.
@@ -48,8 +52,6 @@ pub struct Pushed<'a> {
     pub number: Number,
     /// The group's header.
     pub header: &'a GroupHeader,
-    /// The time of day in milliseconds since 1970.
-    pub now: u64,
 }
 
 impl Partition {
@@ -57,28 +59,36 @@ impl Partition {
     ///
     /// `checked` is what [`super::check::check`] said of it: the spec and the bytes do not depend on the partition's
     /// state, so that they are looked at before the partition is locked. `room` says whether there is room for the record
-    /// of a new update; it refuses nothing else. The group's digest is the client's and is not computed again: it tells two requests under one number apart,
-    /// and a client that lies about it harms nothing but its own lane; computing it would cost more than all the rest
-    /// of the ledger.
+    /// of a new update; it refuses nothing else. `now` tells the time of day in milliseconds since 1970, and is asked only
+    /// for a lane that is not known.
+    ///
+    /// The group's digest is the client's and is not computed again: it tells two requests under one number apart, and a
+    /// client that lies about it harms nothing but its own lane; computing it would cost more than all the rest of the
+    /// ledger.
     pub fn judge_and_apply(
         &mut self,
         description: &Description,
         pushed: Pushed<'_>,
-        checked: Result<&Checked<'_>, ErrorBody>,
+        checked: Result<&Checked<'_>, &ErrorBody>,
         room: Result<(), ErrorBody>,
+        now: impl FnOnce() -> u64,
     ) -> Verdict {
-        match self.judge(description, pushed, checked, room) {
+        match self.judge(description, pushed, checked, room, now) {
             Ok(Judgement::Repeated(outcome)) => Verdict {
                 // The answer that said so may have been lost.
                 after_loss: self.ledger().after_loss(pushed.lane),
                 ..self.verdict(outcome, true)
             },
-            Ok(Judgement::New { record, after_loss }) => {
+            Ok(Judgement::New {
+                record,
+                place,
+                after_loss,
+            }) => {
                 let outcome = match record {
                     Record::Skip { .. } => Outcome::Skipped,
                     Record::Update { .. } | Record::Evict { .. } => Outcome::Applied,
                 };
-                self.apply(description.rule, description.cols, record);
+                self.apply_at(Some(place), description.rule, description.cols, record);
                 Verdict {
                     after_loss,
                     ..self.verdict(outcome, false)
@@ -95,12 +105,19 @@ impl Partition {
 
     /// What every request to a partition meets first: whether it is lost, or is served at another epoch.
     pub fn admit(&self, description: &Description, epoch: Epoch) -> Result<(), ErrorBody> {
-        if let Some(loss) = self.loss() {
-            return Err(lost(description, loss));
+        if self.loss().is_none() && epoch == self.epoch() {
+            return Ok(());
         }
-        let (code, message) = match epoch.cmp(&self.epoch()) {
-            std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Less => (
+        Err(self.not_admitted(description, epoch))
+    }
+
+    #[cold]
+    fn not_admitted(&self, description: &Description, epoch: Epoch) -> ErrorBody {
+        if let Some(loss) = self.loss() {
+            return lost(description, loss);
+        }
+        let (code, message) = if epoch < self.epoch() {
+            (
                 ErrorCode::StaleMap,
                 format!(
                     "partition {} of model '{}' is at epoch {} here, the request at {epoch}; take a fresh map",
@@ -108,8 +125,9 @@ impl Partition {
                     description.model,
                     self.epoch()
                 ),
-            ),
-            std::cmp::Ordering::Greater => (
+            )
+        } else {
+            (
                 ErrorCode::NotYet,
                 format!(
                     "partition {} of model '{}' is at epoch {} here, and the request already at {epoch}; send it again after a pause",
@@ -117,29 +135,30 @@ impl Partition {
                     description.model,
                     self.epoch()
                 ),
-            ),
+            )
         };
-        Err(ErrorBody::new(code, message).with(|detail| detail.epoch = Some(self.epoch())))
+        ErrorBody::new(code, message).with(|detail| detail.epoch = Some(self.epoch()))
     }
 
     fn judge<'a>(
         &self,
         description: &Description,
         pushed: Pushed<'_>,
-        checked: Result<&'a Checked<'a>, ErrorBody>,
+        checked: Result<&'a Checked<'a>, &ErrorBody>,
         room: Result<(), ErrorBody>,
+        now: impl FnOnce() -> u64,
     ) -> Result<Judgement<'a>, ErrorBody> {
         let Pushed {
             lane,
             number,
             header,
-            now,
         } = pushed;
         self.admit(description, header.epoch)?;
-        let checked = checked?;
+        let checked = checked.map_err(ErrorBody::clone)?;
         let refuse = |code, message: String| Err(ErrorBody::new(code, message));
         let ledger = self.ledger();
-        let last = match ledger.entry(lane) {
+        let place = ledger.find(lane);
+        let last = match ledger.at(place) {
             Some(entry) if number < entry.number => {
                 return refuse(
                     ErrorCode::Superseded,
@@ -165,37 +184,10 @@ impl Partition {
                 };
             }
             Some(entry) => entry.number,
-            None if lane.birth <= ledger.horizon() => {
-                let horizon = ledger.horizon();
-                let error = ErrorBody::new(
-                    ErrorCode::LaneExpired,
-                    format!(
-                        "lane {lane} has no entry here and was born at or before the horizon {horizon}; open a new lane with a later birth"
-                    ),
-                );
-                return Err(error.with(|detail| detail.horizon = Some(horizon)));
+            None => {
+                self.admit_lane(description, lane, now())?;
+                Number(0)
             }
-            None if lane.birth > now.saturating_add(FUTURE_MS) => {
-                let error = ErrorBody::new(
-                    ErrorCode::LaneFromFuture,
-                    format!(
-                        "lane {lane} was born more than a day ahead of this server's clock ({now}); set the clocks, and open a new lane"
-                    ),
-                );
-                return Err(error.with(|detail| detail.now = Some(now)));
-            }
-            None if ledger.is_full() => {
-                return refuse(
-                    ErrorCode::Busy,
-                    format!(
-                        "the ledger of partition {} of model '{}' has its {} lanes; idle ones are evicted in time: send again after a pause, and use fewer lanes",
-                        description.partition,
-                        description.model,
-                        ledger.len()
-                    ),
-                );
-            }
-            None => Number(0),
         };
         let forgotten = last < header.prev;
         if forgotten {
@@ -223,7 +215,52 @@ impl Partition {
                 sections: &checked.sections,
             },
         };
-        Ok(Judgement::New { record, after_loss })
+        Ok(Judgement::New {
+            record,
+            place,
+            after_loss,
+        })
+    }
+
+    /// Whether a lane that has no entry may have one.
+    fn admit_lane(
+        &self,
+        description: &Description,
+        lane: LaneId,
+        now: u64,
+    ) -> Result<(), ErrorBody> {
+        let ledger = self.ledger();
+        let horizon = ledger.horizon();
+        if lane.birth <= horizon {
+            let error = ErrorBody::new(
+                ErrorCode::LaneExpired,
+                format!(
+                    "lane {lane} has no entry here and was born at or before the horizon {horizon}; open a new lane with a later birth"
+                ),
+            );
+            return Err(error.with(|detail| detail.horizon = Some(horizon)));
+        }
+        if lane.birth > now.saturating_add(FUTURE_MS) {
+            let error = ErrorBody::new(
+                ErrorCode::LaneFromFuture,
+                format!(
+                    "lane {lane} was born more than a day ahead of this server's clock ({now}); set the clocks, and open a new lane"
+                ),
+            );
+            return Err(error.with(|detail| detail.now = Some(now)));
+        }
+        if ledger.is_full() {
+            return Err(ErrorBody::new(
+                ErrorCode::Busy,
+                format!(
+                    "the ledger of partition {} of model '{}' has its {} lanes; idle ones are evicted in time: send again after a pause, and use fewer lanes",
+                    description.partition,
+                    description.model,
+                    ledger.len()
+                ),
+            ));
+        }
+        Ok(())
     }
 
     fn verdict(&self, outcome: Outcome, repeated: bool) -> Verdict {
@@ -241,6 +278,8 @@ enum Judgement<'a> {
     Repeated(Outcome),
     New {
         record: Record<'a>,
+        /// Of its lane.
+        place: Place,
         after_loss: Option<Number>,
     },
 }

@@ -77,18 +77,13 @@ impl Alone {
     fn judge(&mut self, lane: LaneId, number: u64, header: GroupHeader, bytes: &[u8]) -> Verdict {
         let group = Group { header, bytes };
         let checked = check(&self.description, &group, number);
-        let checked = match &checked {
-            Ok(checked) => Ok(checked),
-            Err(error) => Err(error.clone()),
-        };
         let pushed = Pushed {
             lane,
             number: Number(number),
             header: &header,
-            now: NOW,
         };
         self.partition
-            .judge_and_apply(&self.description, pushed, checked, Ok(()))
+            .judge_and_apply(&self.description, pushed, checked.as_ref(), Ok(()), || NOW)
     }
 
     /// Adds to the first value of an `i64` vector.

@@ -1,6 +1,7 @@
 //! A stream that ends when its peer makes it wait too long.
 
 use std::{
+    convert::Infallible,
     io,
     pin::Pin,
     sync::{
@@ -11,17 +12,18 @@ use std::{
     time::Duration,
 };
 
+use axum::response::Response;
 use glint_world::{BoxFuture, BoxStream};
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
-use hyper::service::Service;
+use hyper::{body::Incoming, service::Service};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Semaphore,
     time::{Instant, Sleep},
 };
 
-use super::Limits;
+use super::{Limits, Responder};
 
 /// What the service tells the stream beneath it.
 #[derive(Debug, Default)]
@@ -35,14 +37,17 @@ pub(super) struct Activity {
 }
 
 /// A service that notes in [`Activity`] when it answers.
-pub(super) struct Watched<S> {
-    service: S,
+pub(super) struct Watched<R> {
+    responder: R,
     activity: Arc<Activity>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(service: S, activity: Arc<Activity>) -> Self {
-        Self { service, activity }
+impl<R> Watched<R> {
+    pub(super) fn new(responder: R, activity: Arc<Activity>) -> Self {
+        Self {
+            responder,
+            activity,
+        }
     }
 }
 
@@ -83,28 +88,25 @@ impl<B> Drop for Arriving<B> {
     }
 }
 
-impl<B, S: Service<Request<Arriving<B>>>> Service<Request<B>> for Watched<S>
-where
-    S::Future: Send + 'static,
-    S::Response: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+impl<R: Responder> Service<Request<Incoming>> for Watched<R> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.activity.answering.store(true, Ordering::Relaxed);
         self.activity.requests.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::clone(&self.activity);
-        let answer = self.service.call(request.map(|body| Arriving {
-            body,
-            activity: Arc::clone(&activity),
+        let answer = self.responder.respond(request.map(|body| {
+            axum::body::Body::new(Arriving {
+                body,
+                activity: Arc::clone(&activity),
+            })
         }));
         Box::pin(async move {
             let answer = answer.await;
             activity.answering.store(false, Ordering::Relaxed);
-            answer
+            Ok(answer)
         })
     }
 }

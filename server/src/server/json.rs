@@ -27,10 +27,11 @@ pub(super) fn pull(state: &State, body: &[u8]) -> Result<Vec<u8>, ErrorBody> {
 }
 
 /// Answers a push in JSON.
-pub(super) async fn push(state: &State, body: &[u8], now: u64) -> Result<Vec<u8>, ErrorBody> {
+pub(super) async fn push(state: &State, body: &[u8]) -> Result<Vec<u8>, ErrorBody> {
     let request: PushRequest = parse(body)?;
     let elements: Vec<_> = request.groups.iter().map(|g| g.element).collect();
-    let mut judged = push::judge(state, &request.to_frame()?.into(), now)?;
+    let frame = request.to_frame()?.into();
+    let mut judged = push::judge(state, &frame, || state.world.clock.unix_ms())?;
     push::all_settled(state, &mut judged).await?;
     translate(push::reply(state, &judged)?.as_ref(), &elements)
 }

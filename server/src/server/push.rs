@@ -38,7 +38,11 @@ pub(super) struct Judged {
 ///
 /// # Errors
 /// `bad_request` or `unsupported_protocol`: nothing of the request was applied.
-pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>, ErrorBody> {
+pub(super) fn judge(
+    state: &State,
+    body: &Bytes,
+    now: impl Fn() -> u64,
+) -> Result<Vec<Judged>, ErrorBody> {
     let request = Request::parse(body, Kind::Push)?;
     check_distinct(&request)?;
     Counters::add(&state.counters.pushes, 1);
@@ -58,18 +62,14 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
             };
             // The spec and the bytes alone decide this: no need to lock.
             let checked = check(&slot.description, group, number.0);
-            let checked = match &checked {
-                Ok(checked) => Ok(checked),
-                Err(error) => Err(error.clone()),
-            };
             let recorded = slot.is_recorded() && checked.is_ok();
             let payload = recorded.then(|| Payload::new(body, group));
             let pushed = Pushed {
                 lane,
                 number,
                 header: &group.header,
-                now,
             };
+            let checked = checked.as_ref();
             let mut held = slot.lock();
             slot.traffic.note(group.bytes.len(), 0);
             if let Err(error) = held.serves(&slot.description) {
@@ -77,7 +77,7 @@ pub(super) fn judge(state: &State, body: &Bytes, now: u64) -> Result<Vec<Judged>
             }
             let (position, before) = (held.position(), held.last_epoch());
             let room = slot.room(&held);
-            let mut verdict = held.judge_and_apply(&slot.description, pushed, checked, room);
+            let mut verdict = held.judge_and_apply(&slot.description, pushed, checked, room, &now);
             if verdict.repeated
                 && let Err(error) = slot.has_copies(&held)
             {
@@ -238,7 +238,7 @@ pub(super) fn reply(state: &State, judged: &[Judged]) -> Result<Charged, ErrorBo
 
 /// Judges and answers without waiting: with one copy in memory every verdict is safe at once.
 pub(super) fn now(state: &State, body: &[u8], now: u64) -> Result<Bytes, ErrorBody> {
-    let judged = judge(state, &Bytes::copy_from_slice(body), now)?;
+    let judged = judge(state, &Bytes::copy_from_slice(body), || now)?;
     Ok(reply(state, &judged)?.freeze())
 }
 

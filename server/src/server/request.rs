@@ -4,7 +4,7 @@ use glint_protocol::{
     BINARY, Epoch, ErrorBody, ErrorCode, JSON, Position,
     frame::{Group, Request, ResultHeader, Status},
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// The form of a request, and so of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ impl Format {
         let named = headers
             .get(header::CONTENT_TYPE)
             .map_or(&b""[..], |value| value.as_bytes());
+        // As clients send it, it is not taken apart.
+        if named == BINARY.as_bytes() {
+            return Ok(Self::Binary);
+        }
         let bare = named.split(|&b| b == b';').next().unwrap_or_default();
         let bare = bare.trim_ascii();
         if bare.eq_ignore_ascii_case(BINARY.as_bytes()) {
@@ -36,10 +40,16 @@ impl Format {
         }
     }
 
-    pub(super) fn content_type(self) -> &'static str {
+    pub(super) fn content_type(self) -> HeaderValue {
+        // Made once: every letter is checked.
+        static NAMES: [HeaderValue; 2] = [
+            HeaderValue::from_static(BINARY),
+            HeaderValue::from_static(JSON),
+        ];
+        let [binary, json] = &NAMES;
         match self {
-            Self::Binary => BINARY,
-            Self::Json => JSON,
+            Self::Binary => binary.clone(),
+            Self::Json => json.clone(),
         }
     }
 }

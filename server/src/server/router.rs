@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use glint_protocol::{MAX_BODY_BYTES, control::Orders};
-use http::{HeaderValue, header};
+use http::{Method, header};
 use serde::Serialize;
 
 use super::{
@@ -21,16 +21,61 @@ use super::{
     status::{ServerStatus, status},
 };
 use crate::{
-    http::{Answer, Json, body::Bounds, finish, health, reading::Reading},
+    http::{Answer, Json, body::Bounds, finish, guarded, health, reading::Reading},
     openapi,
+    serve::Responder,
 };
+
+const PULL: &str = "/v1/pull";
+const PUSH: &str = "/v1/push";
+
+/// The paths of a server, as a listener answers them. Pulls and pushes do not pass the router: its way to a handler, with what is
+/// copied and allocated on it, takes more instructions than all of a small push.
+#[derive(Clone)]
+pub struct Paths {
+    state: Arc<State>,
+    router: Router,
+}
+
+/// By which way a request is answered.
+enum Way {
+    Pull(Arc<State>),
+    Push(Arc<State>),
+    Router(Router),
+}
+
+impl Responder for Paths {
+    fn respond(&self, request: Request) -> impl Future<Output = Response> + Send + 'static {
+        let is_post = request.method() == Method::POST;
+        let way = match request.uri().path() {
+            PULL if is_post => Way::Pull(Arc::clone(&self.state)),
+            PUSH if is_post => Way::Push(Arc::clone(&self.state)),
+            _ => Way::Router(self.router.clone()),
+        };
+        async move {
+            match way {
+                Way::Pull(state) => guarded(request, |r| answer_pull(Shared(state), r)).await,
+                Way::Push(state) => guarded(request, |r| answer_push(Shared(state), r)).await,
+                Way::Router(router) => router.respond(request).await,
+            }
+        }
+    }
+}
 
 /// The answer that says nothing but that it was done.
 #[derive(Serialize)]
 struct Done {}
 
 impl Server {
-    /// Its paths, for a listener or for a test.
+    /// Its paths, for a listener.
+    pub fn paths(&self) -> Paths {
+        Paths {
+            state: Arc::clone(&self.state),
+            router: self.router(),
+        }
+    }
+
+    /// Its paths as a router, for a test.
     pub fn router(&self) -> Router {
         let state = Arc::clone(&self.state);
         let bodies = state.bodies.clone();
@@ -44,8 +89,8 @@ impl Server {
             .route("/v1/copies", post(take_copies))
             .route("/v1/copies/beacon", post(hear_beacon))
             .route("/v1/copies/yield", post(hear_yield))
-            .route("/v1/pull", post(answer_pull))
-            .route("/v1/push", post(answer_push))
+            .route(PULL, post(answer_pull))
+            .route(PUSH, post(answer_push))
             .with_state(state);
         finish(router, bodies)
     }
@@ -125,27 +170,25 @@ async fn answer_push(Shared(state): Shared<Arc<State>>, request: Request) -> Ans
     let format = Format::of(request.headers())?;
     let body = state.bodies.read(request.into_body(), Bounds::DATA).await?;
     Counters::add(&state.counters.bytes_in, body.as_ref().len() as u64);
-    let now = state.world.clock.unix_ms();
     let reply = match format {
         Format::Binary => {
             let body = body.freeze();
-            let mut judged = push::judge(&state, &body, now)?;
+            let mut judged = push::judge(&state, &body, || state.world.clock.unix_ms())?;
             // The bytes are merged: another request may have the buffer while the verdicts wait, unless the log has it.
             drop(body);
             push::all_settled(&state, &mut judged).await?;
             push::reply(&state, &judged)?.freeze()
         }
-        Format::Json => json::push(&state, body.as_ref(), now).await?.into(),
+        Format::Json => json::push(&state, body.as_ref()).await?.into(),
     };
     Ok(respond(&state, format, reply))
 }
 
 fn respond(state: &State, format: Format, reply: Bytes) -> Response {
     Counters::add(&state.counters.bytes_out, reply.len() as u64);
-    let content_type = HeaderValue::from_static(format.content_type());
-    let mut response = Body::from(reply).into_response();
+    let mut response = Response::new(Body::from(reply));
     response
         .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
+        .insert(header::CONTENT_TYPE, format.content_type());
     response
 }

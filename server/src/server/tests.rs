@@ -22,6 +22,7 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::*;
+use crate::serve::Responder;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const EPOCH: Epoch = Epoch(3);
@@ -173,7 +174,7 @@ async fn post(
         .header(header::CONTENT_TYPE, content_type)
         .body(body.into())
         .unwrap();
-    let response = server.router().oneshot(request).await.unwrap();
+    let response = server.paths().respond(request).await;
     let status = response.status();
     let kind = response.headers()[header::CONTENT_TYPE]
         .to_str()

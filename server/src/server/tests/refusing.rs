@@ -1,6 +1,6 @@
 //! Requests that are refused, and that they change nothing.
 
-use glint_protocol::MAX_BODY_BYTES;
+use glint_protocol::{MAX_BODY_BYTES, VERSION_HEADER};
 
 use super::*;
 
@@ -82,6 +82,54 @@ async fn json_that_is_not_understood_is_refused_with_the_place() {
     }
     let error = refused(&server, "/v1/push", "text/plain", "{}").await;
     assert!(error.message.contains(JSON) && error.message.contains(BINARY));
+}
+
+#[tokio::test]
+async fn a_request_is_answered_alike_past_the_router_and_by_it() {
+    let server = serving().await;
+    let requests: [(&str, &str, Option<&str>, Vec<u8>); 7] = [
+        ("POST", "/v1/push", None, push(1, &[add(0, 0, &[1])])),
+        (
+            "POST",
+            "/v1/push?a=b",
+            Some("1"),
+            push(1, &[add(0, 0, &[1])]),
+        ),
+        ("POST", "/v1/pull", Some("1"), pull(&[read(0)])),
+        ("POST", "/v1/push", Some("2"), push(2, &[add(0, 0, &[1])])),
+        ("POST", "/v1/push", None, Vec::new()),
+        ("GET", "/v1/push", None, Vec::new()),
+        ("POST", "/v1/push/", None, Vec::new()),
+    ];
+    for (method, path, version, body) in requests {
+        let request = || {
+            let mut request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::CONTENT_TYPE, BINARY);
+            if let Some(version) = version {
+                request = request.header(VERSION_HEADER, version);
+            }
+            request.body(Body::from(body.clone())).unwrap()
+        };
+        let (mut past, by) = (
+            server.paths().respond(request()).await,
+            server.router().oneshot(request()).await.unwrap(),
+        );
+        assert_eq!(past.headers()[VERSION_HEADER], "1");
+        // Where the router says how long an answer is, else the connection does.
+        if let Some(length) = by.headers().get(header::CONTENT_LENGTH) {
+            past.headers_mut()
+                .insert(header::CONTENT_LENGTH, length.clone());
+        }
+        assert_eq!(
+            (past.status(), past.headers()),
+            (by.status(), by.headers()),
+            "{method} {path}"
+        );
+        let (past, by) = (past.into_body().collect(), by.into_body().collect());
+        assert_eq!(past.await.unwrap().to_bytes(), by.await.unwrap().to_bytes());
+    }
 }
 
 #[tokio::test]
