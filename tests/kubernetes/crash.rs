@@ -10,7 +10,7 @@ use std::{
     error::Error,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,6 +26,9 @@ struct Operator {
     program: String,
     access: String,
     process: Mutex<Child>,
+    /// What it reads from the API server: its end is that of all of it, or what nobody reads any more would fill the
+    /// connection to the API server, which takes some hundred requests at once.
+    reads: Mutex<Vec<TcpStream>>,
     log: Mutex<File>,
     /// Requests so far, changes and others.
     requests: [AtomicUsize; 2],
@@ -59,6 +62,11 @@ impl Operator {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         process.kill()?;
         process.wait()?;
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        for read in reads.drain(..) {
+            // One that has ended by itself is closed already.
+            let _ = read.shutdown(Shutdown::Both);
+        }
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         writeln!(log, "{what}")?;
         *process = Self::start(&self.program, &self.access)?;
@@ -102,6 +110,7 @@ fn main() -> Result<()> {
     )?;
     let operator = Arc::new(Operator {
         process: Mutex::new(Operator::start(&program, &access)?),
+        reads: Mutex::default(),
         log: Mutex::new(File::create(&log)?),
         requests: [AtomicUsize::new(0), AtomicUsize::new(0)],
         program,
@@ -192,6 +201,12 @@ fn pass(connection: &TcpStream, upstream: &str, operator: &Operator) -> Result<(
         BufReader::new(there).read_line(&mut status)?;
         return Ok(operator.crash(&format!("{} {what}", status.trim()))?);
     }
+    let mut reads = operator
+        .reads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    reads.push(there.try_clone()?);
+    drop(reads);
     io::copy(&mut there, &mut &*connection)?;
     Ok(())
 }
