@@ -32,7 +32,7 @@ pub fn operator() {
     });
 }
 
-/// Has so many operators, and waits until they are ready.
+/// Has so many operators, and waits until they are ready, and all others gone: one that is told to end works on for a moment.
 pub fn scale(count: usize) {
     let replicas = format!("--replicas={count}");
     kubectl(&[
@@ -44,7 +44,8 @@ pub fn scale(count: usize) {
         &replicas,
     ]);
     eventually(&format!("{count} operators are ready"), 90, || {
-        (operators().len() == count).then_some(())
+        let all = kubectl(&["-n", SYSTEM, "get", "pods", "-l", OPERATOR, "-o", "name"]);
+        (operators().len() == count && all.lines().count() == count).then_some(())
     });
 }
 
