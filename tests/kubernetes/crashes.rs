@@ -8,7 +8,7 @@ use std::{
 
 use glint_tests_kubernetes::{
     installation::scale,
-    stories::{Space, note, project},
+    stories::{Space, eventually, find, note, project},
     training::Training,
     turns,
 };
@@ -97,6 +97,12 @@ fn made(space: &Space) -> Vec<(String, Value)> {
 #[ignore = "needs a cluster: make test-kubernetes"]
 fn an_operator_that_crashes_after_each_single_call_comes_to_the_same_end() {
     turns::alone();
+    // What other tests had may still be going: its changes would be counted as crashes, and those of this test come late.
+    eventually("no other object is there", 120, || {
+        let others = find(&["parameterservers", "--all-namespaces"]);
+        let none = |list: Value| list["items"].as_array().is_some_and(Vec::is_empty);
+        others.is_none_or(none).then_some(())
+    });
     let space = Space::new("crashing");
     let storage = "storage: {size: 1Gi}, annotations: {example.com/note";
     let last = format!("{{servers: 1, {storage}: third}}}}");
@@ -126,7 +132,8 @@ fn an_operator_that_crashes_after_each_single_call_comes_to_the_same_end() {
         space.ready("lda", 1);
         told("rolled");
         let (crashes, refusals) = Crashing::calls();
-        assert!(crashes > 40, "it crashed {crashes} times");
+        // Those of this object alone: about 42.
+        assert!(crashes > 30, "it crashed {crashes} times");
         assert!(refusals > 10, "it was refused {refusals} times");
     }
     let control = Space::new("steady");
